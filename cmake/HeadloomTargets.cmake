@@ -1,0 +1,45 @@
+# What every target of headloom shares, and the two ways in which sources become objects.
+
+function(headloom_common target)
+  target_include_directories(${target} PUBLIC ${CMAKE_SOURCE_DIR})
+  target_compile_options(${target} PRIVATE
+    $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-unknown-pragmas>
+    $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${HEADLOOM_WERROR}>>:-Werror>)
+  if(HEADLOOM_SANITIZE)
+    target_compile_options(${target} PRIVATE
+      $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${HEADLOOM_SANITIZE} -fno-omit-frame-pointer>)
+    target_link_options(${target} PRIVATE -fsanitize=${HEADLOOM_SANITIZE})
+  endif()
+endfunction()
+
+# Targets that see torch: headers as system headers, OpenMP for at::parallel_for, one shared
+# precompiled header.
+function(headloom_uses_torch target)
+  target_include_directories(${target} SYSTEM PUBLIC ${TORCH_INCLUDE_DIRS})
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${HEADLOOM_OPENMP_FLAGS} -fpch-preprocess>)
+  target_link_libraries(${target} PUBLIC torch)
+  if(TARGET headloom_pch AND NOT target STREQUAL headloom_pch)
+    target_precompile_headers(${target} REUSE_FROM headloom_pch)
+  endif()
+endfunction()
+
+# Kernel files see neither torch nor OpenMP, and are compiled once per instruction set; each copy
+# lives in the namespace that HEADLOOM_ISA names (headloom/kernels/isa.h picks one at run time).
+set(HEADLOOM_ISAS baseline)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  list(APPEND HEADLOOM_ISAS avx2 avx512)
+endif()
+set(HEADLOOM_ISA_FLAGS_baseline "")
+set(HEADLOOM_ISA_FLAGS_avx2 -march=x86-64-v3)
+set(HEADLOOM_ISA_FLAGS_avx512 -march=x86-64-v4 -mprefer-vector-width=512)
+
+function(headloom_add_kernels)
+  foreach(isa IN LISTS HEADLOOM_ISAS)
+    set(target headloom_kernels_${isa})
+    add_library(${target} OBJECT ${ARGN})
+    headloom_common(${target})
+    target_compile_options(${target} PRIVATE -O3 -fno-math-errno -fno-trapping-math ${HEADLOOM_ISA_FLAGS_${isa}})
+    target_compile_definitions(${target} PRIVATE HEADLOOM_ISA=${isa} HEADLOOM_ISA_${isa}=1)
+    target_sources(headloom PRIVATE $<TARGET_OBJECTS:${target}>)
+  endforeach()
+endfunction()

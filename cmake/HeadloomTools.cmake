@@ -1,0 +1,28 @@
+# The trainer and the command: header-only libraries from the distribution, no others.
+find_path(HEADLOOM_CLI11 CLI/CLI.hpp)
+find_path(HEADLOOM_TOMLPP toml++/toml.h)
+find_path(HEADLOOM_JSON nlohmann/json.hpp)
+if(NOT HEADLOOM_CLI11 OR NOT HEADLOOM_TOMLPP OR NOT HEADLOOM_JSON)
+  message(WARNING "headloom: the command and the trainer are left out: they expect the headers of CLI11, "
+                  "toml++ and nlohmann-json (Debian: libcli11-dev libtomlplusplus-dev "
+                  "nlohmann-json3-dev); found CLI11: ${HEADLOOM_CLI11}, toml++: ${HEADLOOM_TOMLPP}, "
+                  "json: ${HEADLOOM_JSON}. The shared library is built all the same.")
+  set(HEADLOOM_TOOLS OFF CACHE BOOL "" FORCE)
+  return()
+endif()
+
+file(GLOB_RECURSE tool_sources CONFIGURE_DEPENDS text/*.cpp tasks/*.cpp train/*.cpp report/*.cpp)
+add_library(headloom_tools STATIC ${tool_sources})
+headloom_common(headloom_tools)
+target_include_directories(headloom_tools SYSTEM PUBLIC ${HEADLOOM_CLI11} ${HEADLOOM_TOMLPP} ${HEADLOOM_JSON})
+target_link_libraries(headloom_tools PUBLIC headloom)
+headloom_uses_torch(headloom_tools)
+
+file(GLOB cli_sources CONFIGURE_DEPENDS cli/*.cpp)
+list(FILTER cli_sources EXCLUDE REGEX "/main\\.cpp$")
+target_sources(headloom_tools PRIVATE ${cli_sources})
+add_executable(headloom_command cli/main.cpp)
+headloom_common(headloom_command)
+headloom_uses_torch(headloom_command)
+target_link_libraries(headloom_command PRIVATE headloom_tools)
+set_target_properties(headloom_command PROPERTIES OUTPUT_NAME headloom)

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+namespace headloom {
+
+// Bad input. what() reads "<operator>: expected <...>; found <...>. <what to do>".
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// Concatenates anything that has operator<<.
+template <class... Parts>
+std::string cat(const Parts&... parts) {
+  std::ostringstream text;
+  (text << ... << parts);
+  return text.str();
+}
+
+// Raises Error in the house's form. `advice` is a whole sentence, or empty.
+[[noreturn]] void fail(std::string_view where, std::string_view expected, std::string_view found,
+                       std::string_view advice = {});
+
+}  // namespace headloom
+
+// The strings are built only when the condition is false.
+#define HEADLOOM_CHECK(condition, where, expected, ...)    \
+  do {                                                     \
+    if (!(condition)) {                                    \
+      ::headloom::fail((where), (expected), __VA_ARGS__);  \
+    }                                                      \
+  } while (false)

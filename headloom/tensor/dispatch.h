@@ -1,0 +1,39 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "headloom/base/check.h"
+
+namespace headloom {
+
+// Carries a type to a generic lambda: dispatch_floating(type, op, [&](auto tag) { using T = typename
+// decltype(tag)::type; ... }).
+template <class T>
+struct Type {
+  using type = T;
+};
+
+// Turns a run-time dtype into a compile-time type.
+template <class Body>
+decltype(auto) dispatch_floating(at::ScalarType type, const char* op, Body&& body) {
+  switch (type) {
+    case at::kDouble:
+      return body(Type<double>{});
+    case at::kFloat:
+      return body(Type<float>{});
+    case at::kBFloat16:
+      return body(Type<at::BFloat16>{});
+    case at::kHalf:
+      return body(Type<at::Half>{});
+    default:
+      fail(op, "float64, float32, bfloat16 or float16", cat(type));
+  }
+}
+
+// Turns a run-time flag into std::bool_constant.
+template <class Body>
+decltype(auto) dispatch_bool(bool flag, Body&& body) {
+  return flag ? body(std::true_type{}) : body(std::false_type{});
+}
+
+}  // namespace headloom

@@ -28,9 +28,9 @@ std::string cat(const Parts&... parts) {
 }  // namespace headloom
 
 // The strings are built only when the condition is false.
-#define HEADLOOM_CHECK(condition, where, expected, ...)    \
-  do {                                                     \
-    if (!(condition)) {                                    \
-      ::headloom::fail((where), (expected), __VA_ARGS__);  \
-    }                                                      \
+#define HEADLOOM_CHECK(condition, where, expected, ...)   \
+  do {                                                    \
+    if (!(condition)) {                                   \
+      ::headloom::fail((where), (expected), __VA_ARGS__); \
+    }                                                     \
   } while (false)

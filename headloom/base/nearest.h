@@ -6,8 +6,8 @@
 
 namespace headloom {
 
-// The candidate with the smallest edit distance to `word`, for "did you mean" in messages; empty when
-// nothing is closer than half of the word.
+// The candidate with the smallest edit distance to `word`, for "did you mean" in messages; empty
+// when nothing is closer than half of the word.
 std::string nearest_name(std::string_view word, const std::vector<std::string>& candidates);
 
 // "a, b, c"

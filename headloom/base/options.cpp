@@ -22,7 +22,9 @@ struct Printer {
 
 }  // namespace
 
-std::string to_string(const OptionValue& value) { return std::visit(Printer{}, value); }
+std::string to_string(const OptionValue& value) {
+  return std::visit(Printer{}, value);
+}
 
 template <class T>
 T OptionReader::get(const std::string& key, const T& fallback, const char* type) {

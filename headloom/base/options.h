@@ -21,7 +21,8 @@ std::string to_string(const OptionValue& value);
 // rest. Messages start with `where`, e.g. "mixer light_conv".
 class OptionReader {
  public:
-  OptionReader(std::string where, const Options& options) : where_(std::move(where)), options_(options) {}
+  OptionReader(std::string where, const Options& options)
+      : where_(std::move(where)), options_(options) {}
 
   bool boolean(const std::string& key, bool fallback);
   int64_t integer(const std::string& key, int64_t fallback);

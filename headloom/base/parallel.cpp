@@ -10,8 +10,12 @@ void parallel_for(int64_t begin, int64_t end, int64_t grain,
   at::parallel_for(begin, end, grain, body);
 }
 
-int thread_count() { return at::get_num_threads(); }
+int thread_count() {
+  return at::get_num_threads();
+}
 
-int thread_index() { return at::get_thread_num(); }
+int thread_index() {
+  return at::get_thread_num();
+}
 
 }  // namespace headloom

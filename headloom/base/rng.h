@@ -9,8 +9,8 @@
 #endif
 
 // Counter-based random numbers (Philox4x32-10, Salmon et al., SC 2011): the value of element i is a
-// function of (seed, i) alone. A backward pass therefore regenerates what the forward pass drew, and
-// every processor, thread count and traversal order sees the same numbers.
+// function of (seed, i) alone. A backward pass therefore regenerates what the forward pass drew,
+// and every processor, thread count and traversal order sees the same numbers.
 namespace headloom {
 
 struct Philox4 {

@@ -12,7 +12,7 @@ namespace headloom {
 // What a batch says about its tokens. Undefined tensors mean: nothing to say.
 struct Masks {
   at::Tensor key_padding_mask;  // [B, T] bool, true where a position is padding
-  at::Tensor cu_seqlens;        // [sequences + 1] int64: several sequences packed along T, with B = 1
+  at::Tensor cu_seqlens;  // [sequences + 1] int64: several sequences packed along T, with B = 1
 };
 
 // What a mixer must remember between decoding steps.
@@ -25,8 +25,8 @@ class MixerState {
   virtual int64_t bytes() const = 0;   // memory held
 };
 
-// The part of a Transformer block that moves information between positions. Every mechanism provides
-// one, under its name in the registry.
+// The part of a Transformer block that moves information between positions. Every mechanism
+// provides one, under its name in the registry.
 class TokenMixer : public torch::nn::Module {
  public:
   // x [B, T, C] -> [B, T, C]

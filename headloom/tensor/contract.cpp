@@ -86,8 +86,7 @@ Contract& Contract::mask(const char* name, const std::optional<at::Tensor>& tens
 
 Contract& Contract::boundaries(const char* name, const std::optional<at::Tensor>& tensor) {
   if (!tensor || !tensor->defined()) return *this;
-  const bool integral =
-      tensor->scalar_type() == at::kInt || tensor->scalar_type() == at::kLong;
+  const bool integral = tensor->scalar_type() == at::kInt || tensor->scalar_type() == at::kLong;
   HEADLOOM_CHECK(integral && tensor->dim() == 1 && tensor->sym_size(0) >= 1, op_,
                  cat(name, " of shape [S + 1] and dtype int32 or int64"),
                  cat("shape ", tensor->sym_sizes(), ", ", tensor->scalar_type()));
@@ -96,8 +95,8 @@ Contract& Contract::boundaries(const char* name, const std::optional<at::Tensor>
 
 Contract& Contract::seed(const std::optional<at::Tensor>& tensor, bool needed) {
   const bool given = tensor && tensor->defined();
-  HEADLOOM_CHECK(given || !needed, op_, "a seed, because a dropout probability is above 0",
-                 "none", "Pass a 0-dim int64 tensor, e.g. torch.randint(2**62, ()).");
+  HEADLOOM_CHECK(given || !needed, op_, "a seed, because a dropout probability is above 0", "none",
+                 "Pass a 0-dim int64 tensor, e.g. torch.randint(2**62, ()).");
   if (given) {
     HEADLOOM_CHECK(tensor->scalar_type() == at::kLong && tensor->dim() == 0, op_,
                    "seed to be a 0-dim int64 tensor",
@@ -116,9 +115,13 @@ Contract& Contract::probability(const char* name, double p) {
   return require(p >= 0.0 && p < 1.0, cat(name, " in [0, 1)"), cat(p));
 }
 
-c10::SymInt Contract::sym(const std::string& dim) const { return sizes_.at(dim); }
+c10::SymInt Contract::sym(const std::string& dim) const {
+  return sizes_.at(dim);
+}
 
-int64_t Contract::size(const std::string& dim) const { return sizes_.at(dim).expect_int(); }
+int64_t Contract::size(const std::string& dim) const {
+  return sizes_.at(dim).expect_int();
+}
 
 std::vector<int64_t> read_boundaries(const std::string& op, const char* name,
                                      const at::Tensor& cu_seqlens, int64_t total) {

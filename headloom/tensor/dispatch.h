@@ -6,8 +6,8 @@
 
 namespace headloom {
 
-// Carries a type to a generic lambda: dispatch_floating(type, op, [&](auto tag) { using T = typename
-// decltype(tag)::type; ... }).
+// Carries a type to a generic lambda: dispatch_floating(type, op, [&](auto tag) { using T =
+// typename decltype(tag)::type; ... }).
 template <class T>
 struct Type {
   using type = T;

@@ -40,8 +40,9 @@ std::vector<at::Tensor> gradients_of(const TensorFunction& function,
   std::vector<at::Tensor> result(inputs.size());
   if (leaves.empty()) return result;
   const at::Tensor output = function(arguments);
-  const auto found = torch::autograd::grad({output}, leaves, {grad_output}, /*retain_graph=*/create_graph,
-                                           create_graph, /*allow_unused=*/true);
+  const auto found =
+      torch::autograd::grad({output}, leaves, {grad_output}, /*retain_graph=*/create_graph,
+                            create_graph, /*allow_unused=*/true);
   size_t next = 0;
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (!wanted[i] || !inputs[i].defined()) continue;

@@ -20,8 +20,8 @@ std::vector<at::Tensor> gradients_of(const TensorFunction& function,
                                      const std::vector<bool>& wanted, const at::Tensor& grad_output,
                                      bool create_graph = false);
 
-// A gradient as a dispatcher return value: empty [0] where none was wanted, because a schema's Tensor
-// must be defined.
+// A gradient as a dispatcher return value: empty [0] where none was wanted, because a schema's
+// Tensor must be defined.
 at::Tensor or_empty(const at::Tensor& gradient, const at::Tensor& like);
 
 // The reverse, for autograd: undefined where the operator returned no gradient.

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <optional>
+#include <tuple>
+
+// How the public operator, its forward and backward halves and autograd see one call.
+namespace headloom {
+
+struct DotProductCall {
+  std::optional<at::Tensor> bias, key_padding_mask;
+  bool causal;
+  std::optional<double> scale;
+  double dropout_p;
+  std::optional<at::Tensor> seed, cu_seqlens_q, cu_seqlens_k;
+};
+
+// Refuses bad arguments. Sizes may be symbolic.
+void check_dot_product(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                       const DotProductCall& call);
+
+using DotProductHalves = std::tuple<at::Tensor, at::Tensor>;  // O and the log-sum-exp of its logits
+using DotProductGradients = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+
+// The kernels. `bias_gradient` says whether the bias will need one, which decides the path.
+DotProductHalves dot_product_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                     const DotProductCall& call, bool bias_gradient);
+DotProductGradients dot_product_backward(const at::Tensor& grad_out, const at::Tensor& q,
+                                         const at::Tensor& k, const at::Tensor& v,
+                                         const at::Tensor& out, const at::Tensor& log_sum_exp,
+                                         const DotProductCall& call, bool bias_gradient);
+// float64 for float64, float32 otherwise.
+at::ScalarType dot_product_accumulation_type(const at::Tensor& x);
+
+// The whole call through the reference, for derivatives of derivatives: O(Tq Tk) memory.
+at::Tensor dot_product_composite(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                 const DotProductCall& call);
+
+// The same two halves through torch's dispatcher.
+DotProductHalves call_dot_product_forward(const at::Tensor& q, const at::Tensor& k,
+                                          const at::Tensor& v, const DotProductCall& call,
+                                          bool bias_gradient);
+DotProductGradients call_dot_product_backward(const at::Tensor& grad_out, const at::Tensor& q,
+                                              const at::Tensor& k, const at::Tensor& v,
+                                              const at::Tensor& out, const at::Tensor& log_sum_exp,
+                                              const DotProductCall& call, bool bias_gradient);
+
+}  // namespace headloom

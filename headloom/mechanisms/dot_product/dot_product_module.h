@@ -1,0 +1,33 @@
+#pragma once
+
+#include <torch/nn/modules/linear.h>
+
+#include "headloom/mechanisms/registry.h"
+
+namespace headloom {
+
+// Multi-head scaled dot-product attention: softmax(Q K^T / sqrt(D)) V with Q, K, V = x W + b for
+// each of H heads of width D = C / H, and an output projection. Parameters q_proj, k_proj, v_proj,
+// out_proj, each with weight [C, C] and bias [C]; Xavier-uniform weights, zero biases. Option of
+// the recipe: bias (true), whether the projections have biases.
+class DotProductMixer : public TokenMixer {
+ public:
+  DotProductMixer(const MixerConfig& config, OptionReader& options);
+
+  at::Tensor forward(const at::Tensor& x, const Masks& masks) override;
+  at::Tensor cross(const at::Tensor& x, const at::Tensor& memory,
+                   const at::Tensor& memory_padding_mask) override;
+  std::unique_ptr<MixerState> new_state(int64_t batch) const override;
+  at::Tensor step(const at::Tensor& x, MixerState& state) override;
+  double flops(int64_t length) const override;
+
+ private:
+  at::Tensor split_heads(const at::Tensor& x) const;  // [B, T, C] -> [B, H, T, D]
+  at::Tensor merge_heads(const at::Tensor& x) const;  // [B, H, T, D] -> [B, T, C]
+  double dropout() const { return is_training() ? config_.dropout : 0.0; }
+
+  MixerConfig config_;
+  torch::nn::Linear q_proj_{nullptr}, k_proj_{nullptr}, v_proj_{nullptr}, out_proj_{nullptr};
+};
+
+}  // namespace headloom

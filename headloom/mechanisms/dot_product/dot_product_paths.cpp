@@ -1,0 +1,238 @@
+// The three ways a call is computed: torch's fused attention where it covers the call, tiles of
+// queries through the reference elsewhere, and packed batches as one call a sequence.
+#include "headloom/mechanisms/dot_product/dot_product_dispatch.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <functional>
+#include <limits>
+
+#include "headloom/base/check.h"
+#include "headloom/mechanisms/dot_product/dot_product_reference.h"
+#include "headloom/tensor/contract.h"
+#include "headloom/tensor/gradients.h"
+
+namespace headloom {
+namespace {
+
+using at::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+
+constexpr const char* kOp = "dot_product_attention";
+// Elements of one tile of logits: 4 MiB of float32, about what one core's caches hold.
+constexpr int64_t kTileElements = int64_t{1} << 20;
+
+double scale_of(const Tensor& q, const DotProductCall& call) {
+  return call.scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(3))));
+}
+
+DotProductRows rows_of(const Tensor& q, const DotProductCall& call, int64_t begin, int64_t rows) {
+  DotProductRows part;
+  if (call.bias) {
+    part.bias = call.bias->dim() >= 2 && call.bias->size(-2) != 1
+                    ? call.bias->narrow(-2, begin, rows)
+                    : *call.bias;
+  }
+  part.key_padding_mask = value_or_undefined(call.key_padding_mask);
+  part.causal = call.causal;
+  part.scale = scale_of(q, call);
+  part.dropout_p = call.dropout_p;
+  part.seed = value_or_undefined(call.seed);
+  part.queries = q.size(2);
+  part.row_begin = begin;
+  return part;
+}
+
+// torch's fused kernel for the processor: no dropout, no bias gradient, equal widths.
+bool fused_covers(const Tensor& q, const Tensor& k, const Tensor& v, const DotProductCall& call,
+                  bool bias_gradient) {
+  return q.device().is_cpu() && call.dropout_p == 0.0 && !bias_gradient && q.size(3) == v.size(3) &&
+         q.numel() > 0 && k.numel() > 0 && (!call.causal || q.size(2) == k.size(2));
+}
+
+// Bias and padding as the additive mask that the fused kernel takes; nothing when there is neither.
+OptionalTensor additive_mask(const Tensor& q, const Tensor& k, const DotProductCall& call) {
+  if (!call.bias && !call.key_padding_mask) return std::nullopt;
+  Tensor mask = call.bias ? call.bias->to(q.scalar_type()) : at::zeros({}, q.options());
+  while (mask.dim() < 4) mask = mask.unsqueeze(0);
+  if (call.key_padding_mask) {
+    mask = mask.masked_fill(call.key_padding_mask->unsqueeze(1).unsqueeze(1),
+                            -std::numeric_limits<double>::infinity());
+  }
+  return mask.expand({q.size(0), q.size(1), q.size(2), k.size(2)});
+}
+
+DotProductHalves fused_forward(const Tensor& q, const Tensor& k, const Tensor& v,
+                               const DotProductCall& call) {
+  auto [out, log_sum_exp] = at::_scaled_dot_product_flash_attention_for_cpu(
+      q, k, v, 0.0, call.causal, additive_mask(q, k, call), scale_of(q, call));
+  return {out.contiguous(), log_sum_exp.contiguous()};
+}
+
+// Calls body(begin, rows) for tiles of queries that keep the logits within kTileElements.
+void for_query_tiles(const Tensor& q, const Tensor& k,
+                     const std::function<void(int64_t, int64_t)>& body) {
+  const int64_t row = std::max<int64_t>(1, q.size(0) * q.size(1) * k.size(2));
+  const int64_t tile = std::max<int64_t>(1, kTileElements / row);
+  for (int64_t begin = 0; begin < q.size(2); begin += tile) {
+    body(begin, std::min(tile, q.size(2) - begin));
+  }
+}
+
+DotProductCall in_type(DotProductCall call, at::ScalarType type) {
+  if (call.bias) call.bias = call.bias->to(type);
+  return call;
+}
+
+DotProductHalves tiled_forward(const Tensor& q, const Tensor& k, const Tensor& v,
+                               const DotProductCall& given) {
+  const at::ScalarType type = dot_product_accumulation_type(q);
+  const DotProductCall call = in_type(given, type);
+  const Tensor wide_k = k.to(type), wide_v = v.to(type);
+  const Tensor out = at::empty({q.size(0), q.size(1), q.size(2), v.size(3)}, q.options());
+  const Tensor log_sum_exp = at::empty({q.size(0), q.size(1), q.size(2)}, q.options().dtype(type));
+  for_query_tiles(q, k, [&](int64_t begin, int64_t rows) {
+    const auto [tile_out, tile_lse] = dot_product_reference(
+        q.narrow(2, begin, rows).to(type), wide_k, wide_v, rows_of(q, call, begin, rows));
+    out.narrow(2, begin, rows).copy_(tile_out);
+    log_sum_exp.narrow(2, begin, rows).copy_(tile_lse);
+  });
+  return {out, log_sum_exp};
+}
+
+// A bias that broadcasts over queries gathers the gradients of all tiles; otherwise each tile owns
+// rows.
+DotProductGradients tiled_backward(const Tensor& grad_out, const Tensor& q, const Tensor& k,
+                                   const Tensor& v, const DotProductCall& given,
+                                   bool bias_gradient) {
+  const at::ScalarType type = dot_product_accumulation_type(q);
+  const DotProductCall call = in_type(given, type);
+  const Tensor wide_k = k.to(type), wide_v = v.to(type);
+  const Tensor grad_q = at::empty(q.sizes(), q.options());
+  const Tensor grad_k = at::zeros(k.sizes(), k.options().dtype(type));
+  const Tensor grad_v = at::zeros(v.sizes(), v.options().dtype(type));
+  Tensor grad_bias;
+  if (bias_gradient) grad_bias = at::zeros(call.bias->sizes(), call.bias->options());
+  for_query_tiles(q, k, [&](int64_t begin, int64_t rows) {
+    const DotProductRows part = rows_of(q, call, begin, rows);
+    const auto attend = [&](const std::vector<Tensor>& x) {
+      DotProductRows with_bias = part;
+      with_bias.bias = x[3];
+      return std::get<0>(dot_product_reference(x[0], x[1], x[2], with_bias));
+    };
+    const auto found =
+        gradients_of(attend, {q.narrow(2, begin, rows).to(type), wide_k, wide_v, part.bias},
+                     {true, true, true, bias_gradient}, grad_out.narrow(2, begin, rows).to(type));
+    grad_q.narrow(2, begin, rows).copy_(found[0]);
+    grad_k.add_(found[1]);
+    grad_v.add_(found[2]);
+    if (!bias_gradient) return;
+    const bool owns_rows = grad_bias.dim() >= 2 && grad_bias.size(-2) != 1;
+    (owns_rows ? grad_bias.narrow(-2, begin, rows) : grad_bias).add_(found[3]);
+  });
+  return {grad_q, grad_k.to(k.scalar_type()), grad_v.to(v.scalar_type()),
+          bias_gradient ? grad_bias.to(given.bias->scalar_type()) : or_empty({}, q)};
+}
+
+// One sequence of a packed batch, as a call of its own.
+struct Packed {
+  std::vector<int64_t> queries, keys;  // boundaries, [S + 1]
+
+  Packed(const Tensor& q, const Tensor& k, const DotProductCall& call)
+      : queries(read_boundaries(kOp, "cu_seqlens_q", *call.cu_seqlens_q, q.size(2))),
+        keys(read_boundaries(kOp, "cu_seqlens_k", *call.cu_seqlens_k, k.size(2))) {
+    HEADLOOM_CHECK(queries.size() == keys.size(), kOp,
+                   cat("cu_seqlens_k for ", queries.size() - 1, " sequences"),
+                   cat(keys.size() - 1));
+  }
+  size_t size() const { return queries.size() - 1; }
+  Tensor query_part(const Tensor& x, size_t s) const {
+    return x.narrow(2, queries[s], queries[s + 1] - queries[s]);
+  }
+  Tensor key_part(const Tensor& x, size_t s) const {
+    return x.narrow(2, keys[s], keys[s + 1] - keys[s]);
+  }
+  DotProductCall part(const DotProductCall& call, size_t s) const {
+    DotProductCall one = call;
+    one.cu_seqlens_q.reset();
+    one.cu_seqlens_k.reset();
+    if (call.key_padding_mask) {
+      one.key_padding_mask = call.key_padding_mask->narrow(1, keys[s], keys[s + 1] - keys[s]);
+    }
+    // Sequences must not share a dropout mask.
+    if (call.seed) one.seed = *call.seed + static_cast<int64_t>(s);
+    return one;
+  }
+};
+
+}  // namespace
+
+at::ScalarType dot_product_accumulation_type(const Tensor& x) {
+  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+DotProductHalves dot_product_forward(const Tensor& q, const Tensor& k, const Tensor& v,
+                                     const DotProductCall& call, bool bias_gradient) {
+  if (!call.cu_seqlens_q) {
+    return fused_covers(q, k, v, call, bias_gradient) ? fused_forward(q, k, v, call)
+                                                      : tiled_forward(q, k, v, call);
+  }
+  const Packed packed(q, k, call);
+  const Tensor out = at::empty({q.size(0), q.size(1), q.size(2), v.size(3)}, q.options());
+  const Tensor log_sum_exp = at::empty({q.size(0), q.size(1), q.size(2)},
+                                       q.options().dtype(dot_product_accumulation_type(q)));
+  for (size_t s = 0; s < packed.size(); ++s) {
+    const auto [part_out, part_lse] =
+        dot_product_forward(packed.query_part(q, s), packed.key_part(k, s), packed.key_part(v, s),
+                            packed.part(call, s), bias_gradient);
+    packed.query_part(out, s).copy_(part_out);
+    packed.query_part(log_sum_exp, s).copy_(part_lse);
+  }
+  return {out, log_sum_exp};
+}
+
+DotProductGradients dot_product_backward(const Tensor& grad_out, const Tensor& q, const Tensor& k,
+                                         const Tensor& v, const Tensor& out,
+                                         const Tensor& log_sum_exp, const DotProductCall& call,
+                                         bool bias_gradient) {
+  if (!call.cu_seqlens_q) {
+    if (!fused_covers(q, k, v, call, bias_gradient)) {
+      return tiled_backward(grad_out, q, k, v, call, bias_gradient);
+    }
+    auto [grad_q, grad_k, grad_v] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
+        grad_out, q, k, v, out, log_sum_exp, 0.0, call.causal, additive_mask(q, k, call),
+        scale_of(q, call));
+    return {grad_q.contiguous(), grad_k.contiguous(), grad_v.contiguous(), or_empty({}, q)};
+  }
+  const Packed packed(q, k, call);
+  const Tensor grad_q = at::empty(q.sizes(), q.options());
+  const Tensor grad_k = at::empty(k.sizes(), k.options());
+  const Tensor grad_v = at::empty(v.sizes(), v.options());
+  for (size_t s = 0; s < packed.size(); ++s) {
+    const auto [part_q, part_k, part_v, part_bias] = dot_product_backward(
+        packed.query_part(grad_out, s), packed.query_part(q, s), packed.key_part(k, s),
+        packed.key_part(v, s), packed.query_part(out, s), packed.query_part(log_sum_exp, s),
+        packed.part(call, s), false);
+    packed.query_part(grad_q, s).copy_(part_q);
+    packed.key_part(grad_k, s).copy_(part_k);
+    packed.key_part(grad_v, s).copy_(part_v);
+  }
+  return {grad_q, grad_k, grad_v, or_empty({}, q)};
+}
+
+Tensor dot_product_composite(const Tensor& q, const Tensor& k, const Tensor& v,
+                             const DotProductCall& call) {
+  if (!call.cu_seqlens_q) {
+    return std::get<0>(dot_product_reference(q, k, v, rows_of(q, call, 0, q.size(2))));
+  }
+  const Packed packed(q, k, call);
+  std::vector<Tensor> parts{at::empty({q.size(0), q.size(1), 0, v.size(3)}, q.options())};
+  for (size_t s = 0; s < packed.size(); ++s) {
+    parts.push_back(dot_product_composite(packed.query_part(q, s), packed.key_part(k, s),
+                                          packed.key_part(v, s), packed.part(call, s)));
+  }
+  return at::cat(parts, 2);
+}
+
+}  // namespace headloom

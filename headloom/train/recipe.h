@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "headloom/base/options.h"
+#include "headloom/nn/transformer.h"
+
+namespace headloom::train {
+
+struct OptimizerConfig {
+  std::string name = "adamw";  // "adamw" (decoupled decay) or "adam" (decay in the gradient)
+  double lr = 1e-3;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+  double weight_decay =
+      0.0;  // matrices only: biases, norms and embeddings of one dimension are exempt
+};
+
+struct ScheduleConfig {
+  std::string name = "constant";  // "constant", "linear", "cosine", "inverse_sqrt"
+  int64_t warmup = 0;             // steps of linear warm-up from 0
+  int64_t steps = 0;              // where linear and cosine end; 0 means the run's steps
+  double min_ratio = 0.0;         // their last value as a share of lr
+};
+
+struct TrainConfig {
+  int64_t steps = 1000;
+  int64_t batch_size = 32;  // sequences a micro-batch
+  int64_t accumulate = 1;   // micro-batches a step
+  uint64_t seed = 1;
+  double clip = 0.0;                  // global gradient norm; 0 does not clip
+  std::string precision = "float32";  // or "bfloat16": autocast
+  double ema = 0.0;                   // decay of averaged weights used for validation; 0 is off
+  int64_t log_every = 10;
+  int64_t validate_every = 100;    // and at the end
+  int64_t checkpoint_every = 500;  // and at the end and on a signal
+  int64_t keep = 2;                // newest checkpoints kept, besides the best
+  int64_t patience = 0;            // validations without improvement before stopping; 0 never stops
+  std::string device = "cpu";      // or "cuda"
+  int64_t threads = 0;             // 0: torch's default
+};
+
+struct CompareConfig {
+  // Each entry names a mechanism; its options come from [compare.<name>] or, without one, are
+  // defaults.
+  std::vector<std::string> mechanisms;
+  std::map<std::string, Options> mixer_options;
+  std::vector<int64_t> seeds = {1};
+};
+
+// A run, as a TOML file states it: [task], [model], [mixer], [optimizer], [schedule], [train],
+// [compare].
+struct Recipe {
+  std::string path;  // of the file, for messages
+  std::string task;
+  Options task_options;
+  nn::TransformerConfig model;  // [model], and [mixer] in model.mixer and model.mixer_options
+  OptimizerConfig optimizer;
+  ScheduleConfig schedule;
+  TrainConfig train;
+  CompareConfig compare;
+  std::string base_folder;  // relative data paths start here: the folder of the recipe file
+};
+
+// Reads a recipe and applies overrides "section.key=value" in TOML syntax (a bare word is taken as
+// a string). Unknown keys, wrong types and impossible values are all reported at once, one line
+// each as file:line:column, with the nearest valid key.
+Recipe load_recipe(const std::string& path, const std::vector<std::string>& overrides = {});
+
+// The recipe with every default filled in, as TOML that load_recipe() reads back to the same
+// recipe.
+std::string to_toml(const Recipe& recipe);
+
+}  // namespace headloom::train

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "headloom/tasks/task.h"
+#include "headloom/train/recipe.h"
+
+namespace headloom::train {
+
+// What a run leaves in its folder:
+//   recipe.toml          resolved
+//   metrics.jsonl        one object a line: {"event": "train"|"validation"|..., "step": ...,
+//   values} checkpoints/         see checkpoint.h summary.json         written at the end:
+//   RunSummary
+struct RunSummary {
+  bool completed = false;  // false when a signal stopped it
+  int64_t step = 0;
+  int64_t parameters = 0;
+  double flops_per_sequence = 0.0;  // one forward pass at the task's typical length
+  double tokens_per_second = 0.0;   // training, validation and saving left out
+  double train_seconds = 0.0;
+  int64_t peak_memory_bytes = 0;  // of the process (VmHWM)
+  std::string main_metric;
+  bool higher_is_better = false;
+  tasks::Metrics final_metrics;  // validation at the end
+  tasks::Metrics best_metrics;   // validation where main_metric was best
+  int64_t best_step = 0;
+};
+
+struct RunOptions {
+  std::string folder;
+  bool fresh = false;  // refuse a folder that holds a checkpoint instead of resuming
+  bool quiet = false;  // no progress; warnings and errors still show
+  std::string label;   // in front of the progress line
+};
+
+// Trains to the recipe's last step, resuming when the folder has a checkpoint. Resuming is exact: N
+// + M steps equal N, stop, resume, M, bit for bit. SIGINT and SIGTERM finish the step, save and
+// return with completed = false; a second one ends the process at once.
+RunSummary train(const Recipe& recipe, const RunOptions& options);
+
+// The model of a run folder, with its best weights when there are some, and the task it was trained
+// on.
+struct LoadedRun {
+  Recipe recipe;
+  std::unique_ptr<tasks::Task> task;
+  std::shared_ptr<tasks::Model> model;  // in evaluation mode
+  int64_t step = 0;
+  std::string weights;  // "best" or "newest"
+};
+LoadedRun load_run(const std::string& folder, const std::vector<std::string>& overrides = {});
+
+// Validation metrics of a model.
+tasks::Metrics validate(tasks::Model& model, const tasks::Task& task, const Recipe& recipe);
+
+RunSummary read_summary(const std::string& path);
+void write_summary(const std::string& path, const RunSummary& summary);
+
+}  // namespace headloom::train

@@ -34,12 +34,12 @@ bench: build  ## measure every mechanism against what a user would pick instead
 	$(PYTHON) benchmarks/compare.py --mechanism all --json $(FOLDER)/benchmarks.json
 
 format: setup  ## rewrite C++ and Python in the house's format
-	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i
+	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs .venv/bin/clang-format -i
 	$(PYTHON) -m ruff format python tests benchmarks scripts
 	$(PYTHON) -m ruff check --fix python tests benchmarks scripts
 
 lint: setup  ## check formats, includes and Python
-	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format --dry-run -Werror
+	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs .venv/bin/clang-format --dry-run -Werror
 	$(PYTHON) -m ruff format --check python tests benchmarks scripts
 	$(PYTHON) -m ruff check python tests benchmarks scripts
 	$(PYTHON) scripts/check_includes.py

@@ -37,7 +37,9 @@ inline std::string read_bytes(const std::string& path) {
 }
 
 inline void write_bytes(const std::string& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
+  // ext4 flushes a file that was cut to nothing and written again; a new one it does not.
+  std::filesystem::remove(path);
+  std::ofstream(path, std::ios::binary) << bytes;
 }
 
 // The message of the Error that `action` raises; fails when there is none.

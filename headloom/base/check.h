@@ -13,6 +13,13 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// A failure while working on good input: a loss that is not finite, a full disk. The command exits
+// with 1 for these and with 2 for any other Error.
+class RunError : public Error {
+ public:
+  using Error::Error;
+};
+
 // Concatenates anything that has operator<<.
 template <class... Parts>
 std::string cat(const Parts&... parts) {

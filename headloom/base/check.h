@@ -13,8 +13,8 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// A failure while working on good input: a loss that is not finite, a full disk. The command exits
-// with 1 for these and with 2 for any other Error.
+// A run that failed through no fault of its input: a loss that is not finite, a disk that is full
+// at the end. The command line exits with 1 for it and with 2 for Error.
 class RunError : public Error {
  public:
   using Error::Error;

@@ -11,8 +11,11 @@ if(HEADLOOM_CUDA)
     endif()
     enable_language(CUDA)
     set(HEADLOOM_HAVE_NVCC ON)
-    # CMake before 3.26 passes no -std for C++20 to nvcc 13.
-    add_compile_options($<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>)
+    set(CMAKE_CUDA_STANDARD 20)
+    set(CMAKE_CUDA_STANDARD_REQUIRED OFF)
+    if(CMAKE_VERSION VERSION_LESS 3.26)  # knows no C++20 for nvcc and passes no -std
+      add_compile_options($<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>)
+    endif()
   endif()
 endif()
 

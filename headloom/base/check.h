@@ -13,6 +13,13 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// A run that failed through no fault of its input: a loss that is not finite, a disk that is full
+// at the end. The command line exits with 1 for it and with 2 for Error.
+class RunError : public Error {
+ public:
+  using Error::Error;
+};
+
 // Concatenates anything that has operator<<.
 template <class... Parts>
 std::string cat(const Parts&... parts) {

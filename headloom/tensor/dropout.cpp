@@ -2,10 +2,43 @@
 
 #include <ATen/ATen.h>
 
+#include "headloom/base/check.h"
+#include "headloom/base/dropout_mask.h"
 #include "headloom/base/parallel.h"
-#include "headloom/base/rng.h"
+
+#if defined(HEADLOOM_WITH_CUDA)
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#endif
 
 namespace headloom {
+namespace {
+
+void fill_on_cpu(const DropoutMaskArgs& args) {
+  parallel_for(0, args.count, 1 << 14, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) args.out[i] = dropout_mask_element(args, i);
+  });
+}
+
+#if defined(HEADLOOM_WITH_CUDA)
+void fill_on_cuda(const DropoutMaskArgs& args, c10::Device device) {
+  const c10::cuda::CUDAGuard guard(device);
+  const char* error = fill_dropout_mask_cuda(args, c10::cuda::getCurrentCUDAStream().stream());
+  HEADLOOM_CHECK(error == nullptr, "dropout_mask", "the CUDA kernel to start", error);
+}
+#endif
+
+// Filled where it is wanted when this build has a kernel there, else on the processor: the values
+// are the same.
+at::Device fill_device(at::Device wanted) {
+#if defined(HEADLOOM_WITH_CUDA)
+  if (wanted.is_cuda()) return wanted;
+#endif
+  (void)wanted;
+  return at::kCPU;
+}
+
+}  // namespace
 
 at::Tensor new_seed() {
   return at::randint(int64_t{1} << 62, {}, at::TensorOptions().dtype(at::kLong));
@@ -17,21 +50,21 @@ at::Tensor dropout_mask(at::IntArrayRef sizes, double p, const at::Tensor& seed,
   part[dim] = end - begin;
   int64_t inner = 1;  // elements below `dim`, contiguous in both the part and the whole
   for (size_t axis = dim + 1; axis < sizes.size(); ++axis) inner *= sizes[axis];
-  const int64_t run = part[dim] * inner;
-  const int64_t stride = sizes[dim] * inner;
 
-  const at::Tensor mask = at::empty(part, at::TensorOptions().dtype(at::kFloat));
-  const int64_t runs = run == 0 ? 0 : mask.numel() / run;
-  const uint64_t key = static_cast<uint64_t>(seed.item<int64_t>());
-  const uint64_t threshold = drop_threshold(p);
-  const float kept = static_cast<float>(1.0 / (1.0 - p));
-  float* out = mask.data_ptr<float>();
-  parallel_for(0, runs * run, 1 << 14, [&](int64_t chunk_begin, int64_t chunk_end) {
-    for (int64_t i = chunk_begin; i < chunk_end; ++i) {
-      const int64_t element = i / run * stride + begin * inner + i % run;
-      out[i] = dropout_keeps(key, static_cast<uint64_t>(element), threshold) ? kept : 0.0f;
-    }
-  });
+  const at::Device device = fill_device(options.device());
+  const at::Tensor mask = at::empty(part, at::TensorOptions().dtype(at::kFloat).device(device));
+  if (mask.numel() == 0) return mask.to(options);
+  const DropoutMaskArgs args{mask.data_ptr<float>(), mask.numel(),
+                             part[dim] * inner,      sizes[dim] * inner,
+                             begin * inner,          static_cast<uint64_t>(seed.item<int64_t>()),
+                             drop_threshold(p),      static_cast<float>(1.0 / (1.0 - p))};
+#if defined(HEADLOOM_WITH_CUDA)
+  if (device.is_cuda()) {
+    fill_on_cuda(args, device);
+    return mask.to(options);
+  }
+#endif
+  fill_on_cpu(args);
   return mask.to(options);
 }
 

@@ -1,0 +1,38 @@
+"""Dynamic convolution; the kernels are given as logits, as the operator takes them."""
+
+import torch
+from harness import Case
+
+import headloom
+from cases.convolution import QUICK_SIZE, SIZES, banded, shifted, unfolded
+
+
+def over_positions(form, left):
+    return lambda x, logits: form(x, logits.softmax(-1), left)
+
+
+def case(batch, channels, heads, length, width, quick=False):
+    left = width // 2
+    peers = {
+        "shifted": over_positions(shifted, left),
+        "unfold": over_positions(unfolded, left),
+    }
+    if length <= 512:
+        peers["band"] = over_positions(banded, left)
+    return Case(
+        mechanism="dynamic_conv",
+        name=f"B{batch} C{channels} H{heads} T{length} K{width}",
+        inputs=lambda: [
+            torch.randn(batch, length, channels),
+            torch.randn(batch, length, heads, width),
+        ],
+        headloom=lambda x, logits: headloom.ops.dynamic_conv(x, logits, padding="same"),
+        peers=peers,
+        compiled="shifted",
+        forward_flops=2 * batch * length * channels * width,
+        quick=quick,
+    )
+
+
+def cases():
+    return [case(*QUICK_SIZE, quick=True)] + [case(*size) for size in SIZES]

@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Measures headloom's operators against what a user would pick instead.
+
+    PYTHONPATH=python .venv/bin/python benchmarks/compare.py --mechanism dot_product --quick --json x.json
+
+Everything of a row runs in one process, alternating; times are medians. Rows whose outputs or gradients
+disagree are refused, and the exit code is then 1. ``--tier tuned`` starts the process again with the
+allocator settings that favour torch's compositions most: freed memory is kept instead of being returned
+and faulted in again.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+TUNED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(8 << 30)}
+# Some environments pin OpenBLAS to another processor's kernels; no tier keeps that.
+UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+
+
+def restart_in_tier(tier):
+    """The allocator reads its settings when a process starts."""
+    wanted = {key: value for key, value in os.environ.items() if key not in UNSET}
+    for key, value in TUNED.items():
+        if tier == "tuned":
+            wanted[key] = value
+        else:
+            wanted.pop(key, None)
+    if wanted != dict(os.environ):
+        os.execve(sys.executable, [sys.executable, *sys.argv], wanted)
+
+
+def parse():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--mechanism", required=True, help="a name, several with commas, or all")
+    parser.add_argument("--quick", action="store_true", help="one small case, short timings")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--tier", choices=["shipped", "tuned"], default="shipped")
+    parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile")
+    parser.add_argument("--json", type=Path, help="where to write the rows")
+    return parser.parse_args()
+
+
+def processor():
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def print_row(row):
+    peers = ", ".join(f"{name} {ms:.3f}" for name, ms in row["peers"].items())
+    best = min(row["peers"].values())
+    print(
+        f"{row['mechanism']:13} {row['case']:26} {row['dtype']:9} {row['pass']:17}"
+        f"{row['headloom_ms']:10.3f} ms  best peer / headloom {best / row['headloom_ms']:6.2f}  "
+        f"floor {row['floor_ms']:.3f}  extra {row['extra_bytes'] / 2**20:.2f} MiB  [{peers}]",
+        flush=True,
+    )
+
+
+def main():
+    arguments = parse()
+    restart_in_tier(arguments.tier)
+    import torch
+    from cases import MECHANISMS, load
+    from harness import PASSES, Disagreement, machine_limits, measure
+
+    import headloom
+
+    names = MECHANISMS if arguments.mechanism == "all" else arguments.mechanism.split(",")
+    unknown = [name for name in names if name not in MECHANISMS]
+    if unknown:
+        print(
+            f"compare.py: expected mechanisms among {MECHANISMS}; found {unknown}", file=sys.stderr
+        )
+        return 2
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(1)
+    limits = machine_limits(arguments.threads)
+    rounds, seconds = (3, 0.15) if arguments.quick else (11, 1.5)
+    rows, refused = [], []
+    for name in names:
+        for case in load(name):
+            if arguments.quick and not case.quick:
+                continue
+            if arguments.no_compile:
+                case.compiled = None
+            for dtype in case.dtypes:
+                for pass_name in PASSES:
+                    try:
+                        rows.append(measure(case, dtype, pass_name, limits, rounds, seconds))
+                    except Disagreement as problem:
+                        refused.append(str(problem))
+                        print(f"refused: {problem}", file=sys.stderr)
+                        continue
+                    print_row(rows[-1])
+    result = {
+        "machine": processor(),
+        "threads": arguments.threads,
+        "tier": arguments.tier,
+        "torch": torch.__version__,
+        "headloom": headloom.__version__,
+        "command": " ".join(["benchmarks/compare.py", *sys.argv[1:]]),
+        "limits": limits,
+        "rows": rows,
+        "refused": refused,
+    }
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return 1 if refused else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,16 @@
+"""Attention mechanisms that mainstream kernels leave out, as PyTorch operators.
+
+>>> import torch, headloom
+>>> q, k, v = torch.randn(3, 1, 2, 5, 8)
+>>> headloom.ops.dot_product_attention(q, k, v, causal=True).shape
+torch.Size([1, 2, 5, 8])
+"""
+
+from headloom import _library
+
+_info = _library.load()
+
+from headloom import ops  # noqa: E402  (needs the library)
+
+__version__ = _info["headloom"]
+__all__ = ["ops"]

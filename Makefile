@@ -4,7 +4,7 @@ FOLDER := $(if $(filter cpu cuda,$(PRESET)),build,build-$(PRESET))
 PYTHON := .venv/bin/python
 export PYTHONPATH := $(CURDIR)/python
 
-.PHONY: help setup build demo test test-fast asan bench format lint docs clean
+.PHONY: help setup build everything demo test test-fast asan bench format lint docs clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -13,23 +13,26 @@ setup:  ## install what is missing: Debian packages, .venv with torch
 	@scripts/setup.sh
 
 build: setup  ## configure and compile; leaves build/headloom and build/libheadloom.so
+	@scripts/build.sh $(PRESET) product
+
+everything: setup
 	@scripts/build.sh $(PRESET)
 
 demo: build  ## train three mechanisms on ListOps, print the table, write runs/demo/report.html
 	@build/headloom compare recipes/demo.toml --folder runs/demo
 
-test: build  ## all tests, the slow tier included
+test: everything  ## all tests, the slow tier included
 	ctest --test-dir $(FOLDER) --output-on-failure
 	$(PYTHON) -m pytest -q tests/repo tests/python
 
-test-fast: build  ## the fast tier: under three minutes
+test-fast: everything  ## the fast tier: under three minutes
 	ctest --test-dir $(FOLDER) --output-on-failure -LE slow
 	$(PYTHON) -m pytest -q -m "not slow" tests/repo tests/python
 
 asan:  ## the fast tier under the address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory test-fast PRESET=asan
 
-bench: build  ## measure every mechanism against what a user would pick instead
+bench: everything  ## measure every mechanism against what a user would pick instead
 	build/bench_kernels
 	$(PYTHON) benchmarks/compare.py --mechanism all --json $(FOLDER)/benchmarks.json
 

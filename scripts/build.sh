@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# build.sh PRESET: configures with a CMake preset and compiles.
+# build.sh PRESET [TARGET...]: configures with a CMake preset and compiles the targets, or everything.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 preset=${1:-cpu}
+shift || true
 case $preset in
   cpu | cuda) folder=build ;;
   *) folder=build-$preset ;;
@@ -17,4 +18,4 @@ grep -A2 -E 'CMake Warning' "$folder/configure.log" >&2 || true
 memory_jobs=$(awk '/MemAvailable/ {print int($2 / 1572864)}' /proc/meminfo)
 jobs=$(nproc)
 [ "$memory_jobs" -ge "$jobs" ] || jobs=$((memory_jobs > 0 ? memory_jobs : 1))
-ninja -C "$folder" -j "$jobs"
+ninja -C "$folder" -j "$jobs" "$@"

@@ -2,16 +2,15 @@
 
 #include "headloom/kernels/simd.h"
 
-// Exponentials in the lanes. Relative errors, rounding included, where the result is a normal
-// number:
+// Exponentials in the lanes. Largest relative errors, rounding included, of normal results:
 //
 //             float     double
-//   exp2(x)   1.7e-7    5e-16    one multiply-add an order: use it with log2(e) folded into a
-//   factor
-//                                that is multiplied in anyway (a query, a mixing matrix)
-//   exp(x)    9e-8      5e-16    reduced by ln 2 in two parts; 1.6 times as slow as exp2
+//   exp2(x)   2.0e-7    3e-16
+//   exp(x)    1.0e-7    3e-16    reduced by ln 2 in two parts: slower
 //
-// Do not write exp(x) as exp2(x * log2e): the product's rounding grows with |x|, 3.7e-6 at 80.
+// exp2 is for softmaxes, log2(e) folded into a factor that is multiplied in anyway (a query, a
+// mixing matrix). Do not write exp(x) as exp2(x * log2e): the product's rounding grows with
+// |x|, 3.7e-6 at 80.
 //
 // exp2(0) = exp(0) = 1 exactly; +inf and overflow give +inf; NaN gives NaN; -inf gives 0. A result
 // below the smallest normal number is rounded to a subnormal (AVX-512) or to 0 (others).

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <type_traits>
+
 #include "headloom/kernels/online_softmax.h"
 #include "headloom/kernels/softmax.h"
 
@@ -32,14 +34,21 @@ HEADLOOM_INLINE Vec<T> reduce_vectors(int64_t length, Vec<T> start_value, const 
   return combine(combine(carried[0], carried[1]), combine(carried[2], carried[3]));
 }
 
-// The positions among `count` that take part.
-template <class T, class Count>
-HEADLOOM_INLINE Mask<T> taking_part(const uint8_t* keep, int64_t start, Count count) {
-  return keep != nullptr ? keep_mask<T>(keep + start, count) : first_lanes<T>(count);
+// `value` in the lanes that take part, `otherwise` in the rest.
+template <bool kMasked, class T, class Count>
+HEADLOOM_INLINE Vec<T> where_kept(const uint8_t* keep, int64_t start, Count count, Vec<T> value,
+                                  Vec<T> otherwise) {
+  if constexpr (kMasked) {
+    return select(keep_mask<T>(keep + start, count), value, otherwise);
+  } else if constexpr (std::is_same_v<Count, int64_t>) {
+    return select(first_lanes<T>(count), value, otherwise);
+  } else {
+    return value;
+  }
 }
 
-// One row. `factor` is scale * log2(e).
-template <class S>
+// One row. `factor` is scale * log2(e); `keep` is read only when kMasked.
+template <bool kMasked, class S>
 HEADLOOM_INLINE void softmax_row(const S* x, S* y, const uint8_t* keep, int64_t length,
                                  accumulator_t<S> factor) {
   using T = accumulator_t<S>;
@@ -48,7 +57,7 @@ HEADLOOM_INLINE void softmax_row(const S* x, S* y, const uint8_t* keep, int64_t 
       length, nothing,
       [&](Vec<T> most, int64_t i, auto count) HEADLOOM_INLINE_LAMBDA {
         const Vec<T> logit = load_at(x + i, count) * factors;
-        return max(select(taking_part<T>(keep, i, count), logit, nothing), most);
+        return max(where_kept<kMasked>(keep, i, count, logit, nothing), most);
       },
       [](Vec<T> a, Vec<T> b) HEADLOOM_INLINE_LAMBDA { return max(a, b); });
   const Vec<T> shift = finite_shift(set1(max_lanes(maxima)));
@@ -56,7 +65,7 @@ HEADLOOM_INLINE void softmax_row(const S* x, S* y, const uint8_t* keep, int64_t 
   // with the distance from the maximum and not with |x|.
   const auto weight = [&](int64_t i, auto count) HEADLOOM_INLINE_LAMBDA {
     const Vec<T> logit = fma(load_at(x + i, count), factors, -shift);
-    return exp2(select(taking_part<T>(keep, i, count), logit, nothing));
+    return exp2(where_kept<kMasked>(keep, i, count, logit, nothing));
   };
   // Weights wait in y unless that would round them twice.
   constexpr bool kKeepWeights = sizeof(S) == sizeof(T);
@@ -83,12 +92,12 @@ HEADLOOM_INLINE void softmax_row(const S* x, S* y, const uint8_t* keep, int64_t 
 }
 
 // One row of scale y (grad_y - sum grad_y y).
-template <class S>
+template <bool kMasked, class S>
 HEADLOOM_INLINE void softmax_grad_row(const S* y, const S* grad_y, S* grad_x, const uint8_t* keep,
                                       int64_t length, accumulator_t<S> scale) {
   using T = accumulator_t<S>;
   const auto kept = [&](const S* p, int64_t i, auto count) HEADLOOM_INLINE_LAMBDA {
-    return select(taking_part<T>(keep, i, count), load_at(p + i, count), zero<T>());
+    return where_kept<kMasked>(keep, i, count, load_at(p + i, count), zero<T>());
   };
   const Vec<T> products = reduce_vectors(
       length, zero<T>(),

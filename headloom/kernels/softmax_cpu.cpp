@@ -5,24 +5,34 @@ namespace headloom::kernels::HEADLOOM_ISA {
 
 namespace {
 
-template <class S>
-void forward(const RowSoftmaxArgs<S>& args) {
+template <bool kMasked, class S>
+void forward_rows(const RowSoftmaxArgs<S>& args) {
   const auto factor = static_cast<accumulator_t<S>>(args.scale * kLog2E);
   for (int64_t row = 0; row < args.rows; ++row) {
-    const uint8_t* keep = args.keep == nullptr ? nullptr : args.keep + row * args.keep_stride;
-    softmax_row(args.x + row * args.x_stride, args.y + row * args.y_stride, keep, args.length,
-                factor);
+    const uint8_t* keep = kMasked ? args.keep + row * args.keep_stride : nullptr;
+    softmax_row<kMasked>(args.x + row * args.x_stride, args.y + row * args.y_stride, keep,
+                         args.length, factor);
+  }
+}
+
+template <class S>
+void forward(const RowSoftmaxArgs<S>& args) {
+  args.keep != nullptr ? forward_rows<true>(args) : forward_rows<false>(args);
+}
+
+template <bool kMasked, class S>
+void backward_rows(const RowSoftmaxGradArgs<S>& args) {
+  const auto scale = static_cast<accumulator_t<S>>(args.scale);
+  for (int64_t row = 0; row < args.rows; ++row) {
+    const uint8_t* keep = kMasked ? args.keep + row * args.keep_stride : nullptr;
+    softmax_grad_row<kMasked>(args.y + row * args.y_stride, args.grad_y + row * args.grad_y_stride,
+                              args.grad_x + row * args.grad_x_stride, keep, args.length, scale);
   }
 }
 
 template <class S>
 void backward(const RowSoftmaxGradArgs<S>& args) {
-  const auto scale = static_cast<accumulator_t<S>>(args.scale);
-  for (int64_t row = 0; row < args.rows; ++row) {
-    const uint8_t* keep = args.keep == nullptr ? nullptr : args.keep + row * args.keep_stride;
-    softmax_grad_row(args.y + row * args.y_stride, args.grad_y + row * args.grad_y_stride,
-                     args.grad_x + row * args.grad_x_stride, keep, args.length, scale);
-  }
+  args.keep != nullptr ? backward_rows<true>(args) : backward_rows<false>(args);
 }
 
 // scores[keys, kQueries] = logits[keys, queries], -inf in the lanes that are no query.

@@ -10,8 +10,8 @@
 namespace headloom::kernels {
 
 // The largest relative errors of exp2 and exp where the result is a normal number.
-inline constexpr double kExp2ErrorF32 = 1.7e-7, kExp2ErrorF64 = 5e-16;
-inline constexpr double kExpErrorF32 = 1.0e-7, kExpErrorF64 = 5e-16;
+inline constexpr double kExp2ErrorF32 = 2.0e-7, kExp2ErrorF64 = 3e-16;
+inline constexpr double kExpErrorF32 = 1.0e-7, kExpErrorF64 = 3e-16;
 
 struct VectorMathTable {
   int width_f32;  // lanes of float

@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "tests/kernels/guarded.h"
-#include "tests/support/closeness.h"
+#include "tests/support/rounding.h"
 
 namespace headloom::kernels {
 namespace {

@@ -6,7 +6,7 @@
 #include "headloom/kernels/softmax.h"
 #include "headloom/kernels/vector_math.h"
 #include "tests/kernels/guarded.h"
-#include "tests/support/closeness.h"
+#include "tests/support/rounding.h"
 
 // The streaming state is reached through the weighted means that StreamedMeanArgs describes.
 namespace headloom::kernels {

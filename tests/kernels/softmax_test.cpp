@@ -9,7 +9,7 @@
 
 #include "headloom/kernels/vector_math.h"
 #include "tests/kernels/guarded.h"
-#include "tests/support/closeness.h"
+#include "tests/support/rounding.h"
 
 namespace headloom::kernels {
 namespace {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "tests/kernels/guarded.h"
-#include "tests/support/closeness.h"
+#include "tests/support/rounding.h"
 
 namespace headloom::kernels {
 namespace {

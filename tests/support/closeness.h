@@ -1,42 +1,47 @@
 #pragma once
 
-#include <limits>
+#include <ATen/core/Tensor.h>
 
-#include "headloom/base/numeric.h"
+#include <optional>
+#include <string>
 
-// How far a result may be from the exact one. The bounds are those of rounding-error analysis
-// (Higham, Accuracy and Stability of Numerical Algorithms, chapter 3), not chosen by hand.
+// The one place that says how close is close. Each function returns nothing when the tensors agree,
+// and otherwise what differs, by how much, where, and the bound. A NaN differs from everything but
+// in differs_in_bits(); so does another shape.
 namespace headloom::testing {
 
-// The unit round-off of a floating-point type: half the distance from 1 to the next number.
-template <class T>
-constexpr double unit_roundoff() {
-  return static_cast<double>(std::numeric_limits<T>::epsilon()) / 2;
-}
+using Difference = std::optional<std::string>;
 
-template <>
-constexpr double unit_roundoff<BFloat16>() {
-  return 0x1p-8;
-}
-template <>
-constexpr double unit_roundoff<Half>() {
-  return 0x1p-11;
-}
+// The step between neighbouring numbers of `type` at 1.
+double epsilon(at::ScalarType type);
 
-// The largest error of rounding `value` to a storage type, subnormal numbers included.
-template <class T>
-constexpr double rounding_bound(double value) {
-  const double half_spacing = sizeof(T) == 8 ? 0x1p-1074 : sizeof(T) == 4 ? 0x1p-149 : 0x1p-25;
-  return unit_roundoff<T>() * (value < 0 ? -value : value) + half_spacing;
-}
+// The largest magnitude of the tensor, 0 when it is empty.
+double magnitude(const at::Tensor& tensor);
 
-// The error of a sum of `terms` products in any order, each rounded: `magnitude` is the sum of
-// their absolute values. One more rounding is granted for what the sum is added to or multiplied
-// by.
-template <class T>
-constexpr double gemm_bound(double terms, double magnitude) {
-  const double relative = (terms + 1) * unit_roundoff<T>();
-  return relative / (1 - relative) * magnitude + rounding_bound<T>(0);
-}
+// Against values worked out elsewhere in float64: 1e-6 relative, or better.
+Difference differs_from_golden(const at::Tensor& found, const at::Tensor& golden);
+
+// Against the exact result, where rounding in the precision of `found` is the only excuse. `scale`
+// is the magnitude of the terms that were added up, when larger than that of the result.
+Difference differs_by_more_than_rounding(const at::Tensor& found, const at::Tensor& exact,
+                                         double scale = 0.0);
+
+// For half precision: at most twice the error of the reference in that precision, and one step.
+Difference worse_than_reference(const at::Tensor& found, const at::Tensor& reference,
+                                const at::Tensor& exact, double scale = 0.0);
+
+// The same bits, NaNs included.
+Difference differs_in_bits(const at::Tensor& found, const at::Tensor& expected);
+
+Difference is_not_finite(const at::Tensor& found);
+Difference is_not_zero(const at::Tensor& found);
+
+// Central differences in float64: the step, and how far the quotient may be from the derivative of
+// a function whose value and derivative have the given magnitudes.
+double difference_step();
+double difference_bound(double value, double derivative);
+
+// Standard deviations that a statistic of random numbers may be away from its expectation.
+double sigmas();
 
 }  // namespace headloom::testing

@@ -16,7 +16,8 @@ endfunction()
 # precompiled header.
 function(headloom_uses_torch target)
   target_include_directories(${target} SYSTEM PUBLIC ${TORCH_INCLUDE_DIRS})
-  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${HEADLOOM_OPENMP_FLAGS} -fpch-preprocess>)
+  # -fPIC in executables too: GCC reuses a precompiled header only with the flags that made it.
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${HEADLOOM_OPENMP_FLAGS} -fpch-preprocess -fPIC>)
   target_link_libraries(${target} PUBLIC torch)
   if(TARGET headloom_pch AND NOT target STREQUAL headloom_pch)
     target_precompile_headers(${target} REUSE_FROM headloom_pch)

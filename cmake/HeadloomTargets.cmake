@@ -16,12 +16,7 @@ endfunction()
 # precompiled header, which executables can share only when they are compiled as the library is.
 function(headloom_uses_torch target)
   target_include_directories(${target} SYSTEM PUBLIC ${TORCH_INCLUDE_DIRS})
-<<<<<<< HEAD
   target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${HEADLOOM_OPENMP_FLAGS} -fPIC>)
-=======
-  # -fPIC in executables too: GCC reuses a precompiled header only with the flags that made it.
-  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${HEADLOOM_OPENMP_FLAGS} -fpch-preprocess -fPIC>)
->>>>>>> cli
   target_link_libraries(${target} PUBLIC torch)
   if(TARGET headloom_pch AND NOT target STREQUAL headloom_pch)
     target_precompile_headers(${target} REUSE_FROM headloom_pch)

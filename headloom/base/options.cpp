@@ -1,6 +1,8 @@
 #include "headloom/base/options.h"
 
 #include <algorithm>
+#include <array>
+#include <charconv>
 
 #include "headloom/base/check.h"
 #include "headloom/base/nearest.h"
@@ -11,7 +13,13 @@ namespace {
 struct Printer {
   std::string operator()(bool value) const { return value ? "true" : "false"; }
   std::string operator()(int64_t value) const { return std::to_string(value); }
-  std::string operator()(double value) const { return cat(value); }
+  // The shortest text that reads back as this double, and as a double.
+  std::string operator()(double value) const {
+    std::array<char, 32> buffer;
+    const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr;
+    const std::string text(buffer.data(), end);
+    return text.find_first_of(".en") == std::string::npos ? text + ".0" : text;
+  }
   std::string operator()(const std::string& value) const { return '"' + value + '"'; }
   std::string operator()(const std::vector<int64_t>& values) const {
     std::vector<std::string> words;

@@ -11,7 +11,8 @@ namespace headloom {
 void parallel_for(int64_t begin, int64_t end, int64_t grain,
                   const std::function<void(int64_t, int64_t)>& body);
 
-// Threads that parallel_for uses, and the calling thread's number below that.
+// Threads that parallel_for uses, and the calling thread's number below that. Within a nested call
+// the number is 0 on every thread: it cannot pick a buffer there.
 int thread_count();
 int thread_index();
 

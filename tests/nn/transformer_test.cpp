@@ -22,7 +22,7 @@ int64_t parameter_count(const torch::nn::Module& module) {
   return count;
 }
 
-// One row of the block's equations, written again from the parameters by name.
+// The equations, written again from the parameters by name.
 struct PlainTransformer {
   const Transformer& model;
 
@@ -267,10 +267,12 @@ TEST(Transformer, GradientsReachEveryParameter) {
       const Tensor out = model.forward(random_tokens(4, 9));
       (out * at::randn_like(out)).sum().backward();
       for (const auto& parameter : model.named_parameters()) {
-        // A bias of the keys shifts all logits of a row alike, so its gradient is only rounding.
         const Tensor& grad = parameter.value().grad();
         ASSERT_TRUE(grad.defined()) << mixer << " " << parameter.key();
-        EXPECT_GT(grad.abs().sum().item<double>(), 0.0) << mixer << " " << parameter.key();
+        // A bias of the keys shifts all logits of a row alike: its gradient is rounding or 0.
+        if (parameter.key().find("k_proj.bias") == std::string::npos) {
+          EXPECT_GT(grad.abs().sum().item<double>(), 0.0) << mixer << " " << parameter.key();
+        }
         EXPECT_TRUE(grad.isfinite().all().item<bool>()) << mixer << " " << parameter.key();
       }
     }

@@ -25,13 +25,18 @@ endfunction()
 
 # Kernel files see neither torch nor OpenMP, and are compiled once per instruction set; each copy
 # lives in the namespace that HEADLOOM_ISA names (headloom/kernels/isa.h picks one at run time).
-set(HEADLOOM_ISAS baseline)
+set(isas baseline)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  list(APPEND HEADLOOM_ISAS avx2 avx512)
+  list(APPEND isas avx2 avx512)
+endif()
+set(HEADLOOM_ISAS ${isas} CACHE STRING "Instruction sets to compile kernels for; baseline is always needed")
+if(NOT baseline IN_LIST HEADLOOM_ISAS)
+  message(FATAL_ERROR "headloom: HEADLOOM_ISAS: expected a list with baseline in it; found ${HEADLOOM_ISAS}.")
 endif()
 set(HEADLOOM_ISA_FLAGS_baseline "")
 set(HEADLOOM_ISA_FLAGS_avx2 -march=x86-64-v3)
-set(HEADLOOM_ISA_FLAGS_avx512 -march=x86-64-v4 -mprefer-vector-width=512)
+# GCC 12 takes the undefined vectors inside its own AVX-512 headers for uninitialised variables.
+set(HEADLOOM_ISA_FLAGS_avx512 -march=x86-64-v4 -mprefer-vector-width=512 -Wno-maybe-uninitialized)
 
 function(headloom_add_kernels)
   if(NOT ARGN)
@@ -44,5 +49,6 @@ function(headloom_add_kernels)
     target_compile_options(${target} PRIVATE -O3 -fno-math-errno -fno-trapping-math ${HEADLOOM_ISA_FLAGS_${isa}})
     target_compile_definitions(${target} PRIVATE HEADLOOM_ISA=${isa} HEADLOOM_ISA_${isa}=1)
     target_sources(headloom PRIVATE $<TARGET_OBJECTS:${target}>)
+    target_compile_definitions(headloom PRIVATE HEADLOOM_HAS_${isa}=1)
   endforeach()
 endfunction()

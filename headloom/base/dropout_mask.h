@@ -13,7 +13,7 @@ struct DropoutMaskArgs {
   float kept;
 };
 
-HEADLOOM_HOST_DEVICE inline float dropout_mask_element(const DropoutMaskArgs& args, int64_t i) {
+HEADLOOM_INLINE float dropout_mask_element(const DropoutMaskArgs& args, int64_t i) {
   const int64_t element = i / args.run * args.stride + args.offset + i % args.run;
   return dropout_keeps(args.seed, static_cast<uint64_t>(element), args.threshold) ? args.kept
                                                                                   : 0.0f;

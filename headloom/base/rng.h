@@ -2,11 +2,7 @@
 
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define HEADLOOM_HOST_DEVICE __host__ __device__
-#else
-#define HEADLOOM_HOST_DEVICE
-#endif
+#include "headloom/base/inline.h"
 
 // Counter-based random numbers (Philox4x32-10, Salmon et al., SC 2011): the value of element i is a
 // function of (seed, i) alone. A backward pass therefore regenerates what the forward pass drew,
@@ -18,8 +14,7 @@ struct Philox4 {
 };
 
 // One block: four independent words for a 64-bit key and a 128-bit counter.
-HEADLOOM_HOST_DEVICE inline Philox4 philox4x32(uint64_t key, uint64_t counter_low,
-                                               uint64_t counter_high = 0) {
+HEADLOOM_INLINE Philox4 philox4x32(uint64_t key, uint64_t counter_low, uint64_t counter_high = 0) {
   constexpr uint32_t kMultiplier0 = 0xD2511F53u, kMultiplier1 = 0xCD9E8D57u;
   constexpr uint32_t kWeyl0 = 0x9E3779B9u, kWeyl1 = 0xBB67AE85u;
   Philox4 c{{static_cast<uint32_t>(counter_low), static_cast<uint32_t>(counter_low >> 32),
@@ -39,22 +34,22 @@ HEADLOOM_HOST_DEVICE inline Philox4 philox4x32(uint64_t key, uint64_t counter_lo
 }
 
 // The 32-bit word of element `index` in the stream of `seed`.
-HEADLOOM_HOST_DEVICE inline uint32_t random_word(uint64_t seed, uint64_t index) {
+HEADLOOM_INLINE uint32_t random_word(uint64_t seed, uint64_t index) {
   return philox4x32(seed, index / 4).word[index % 4];
 }
 
 // Uniform in [0, 1), 24 bits, exact in float32.
-HEADLOOM_HOST_DEVICE inline float random_uniform(uint64_t seed, uint64_t index) {
+HEADLOOM_INLINE float random_uniform(uint64_t seed, uint64_t index) {
   return static_cast<float>(random_word(seed, index) >> 8) * 0x1p-24f;
 }
 
 // Words below the threshold are dropped: a share `p` of all elements, to 2^-32.
-HEADLOOM_HOST_DEVICE inline uint64_t drop_threshold(double p) {
+HEADLOOM_INLINE uint64_t drop_threshold(double p) {
   return static_cast<uint64_t>(p * 4294967296.0);
 }
 
 // Whether dropout with probability p keeps element `index`.
-HEADLOOM_HOST_DEVICE inline bool dropout_keeps(uint64_t seed, uint64_t index, uint64_t threshold) {
+HEADLOOM_INLINE bool dropout_keeps(uint64_t seed, uint64_t index, uint64_t threshold) {
   return random_word(seed, index) >= threshold;
 }
 

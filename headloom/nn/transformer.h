@@ -12,6 +12,16 @@
 #include "headloom/mechanisms/token_mixer.h"
 
 // B batch, T tokens, n new tokens, C model width.
+//
+// Initial values. Linear weights are Xavier-uniform (Glorot and Bengio, 2010), which keeps the
+// scale of activations at any width; GPT-2's N(0, 0.02) does so near C = 1000 only and is too small
+// for small models. Biases are 0, norms the identity. In the pre-norm order 2 * layers terms add up
+// in one residual stream, so the projections that write to it (ffn_out, and the mixer's out_proj
+// where it has one) are scaled by 1 / sqrt(2 layers) (Radford et al., 2019, section 2.3). The
+// embedding is N(0, 0.02): as a tied output projection it starts near the uniform distribution.
+// With sinusoidal positions it is N(0, 1 / sqrt(C)), because the input is then the embedding times
+// sqrt(C) (Vaswani et al., 2017, section 3.4) and so has the scale of the sinusoids. Learned
+// positions are N(0, 0.02), like the embedding that they are added to.
 namespace headloom::nn {
 
 struct TransformerConfig {
@@ -22,34 +32,37 @@ struct TransformerConfig {
   int64_t ffn = 512;                  // hidden width of the feed-forward part
   std::string norm = "pre";           // "pre" (with a final norm) or "post" (Vaswani et al., 2017)
   std::string positions = "learned";  // "learned", "sinusoidal" or "none"
-  int64_t max_length =
-      1024;  // longest sequence; bounds learned positions, sizes the sinusoidal table
-  std::string activation = "gelu";  // "gelu" or "relu"
-  double dropout = 0.0;             // after embedding, each mixer and each feed-forward part
-  double mixing_dropout = 0.0;      // on the mixing weights
+  int64_t max_length = 1024;          // longest sequence; rows of the position table
+  std::string activation = "gelu";    // "gelu" (exact, by the error function) or "relu"
+  double dropout = 0.0;               // after embedding, each mixer and each feed-forward part
+  double mixing_dropout = 0.0;        // on the mixing weights
   bool causal = false;
   std::string mixer = "dot_product";  // a name of mechanisms/registry.h
   Options mixer_options;
 };
 
-// Refuses impossible values, each by name.
+// Refuses impossible values, each by name, and an unknown mixer. The mixer's own options are
+// checked when it is built.
 void check_config(const TransformerConfig& config);
 
-// x + dropout(mixer(norm(x))), then x + dropout(ffn(norm(x))); or the post-norm order. One state
-// serves decoding.
+// Pre-norm: x + dropout(mixer(norm(x))), then x + dropout(ffn(norm(x))). Post-norm: norm(x +
+// dropout(mixer(x))), then norm(x + dropout(ffn(x))). ffn(x) = activation(x W1 + b1) W2 + b2.
+// Parameters mixer_norm.*, mixer.*, ffn_norm.*, ffn_in.* [ffn, C], ffn_out.* [C, ffn].
 class TransformerBlock : public torch::nn::Module {
  public:
   TransformerBlock(const TransformerConfig& config, int64_t layer);
+
   at::Tensor forward(const at::Tensor& x, const Masks& masks);  // [B, T, C] -> [B, T, C]
   at::Tensor step(const at::Tensor& x, MixerState& state);      // [B, n, C] -> [B, n, C]
   const TokenMixer& mixer() const { return *mixer_; }
 
  private:
   template <class Mix>
-  at::Tensor apply(const at::Tensor& x, const Mix& mix);
+  at::Tensor mix_and_feed(const at::Tensor& x, const Mix& mix);
+  at::Tensor feed_forward(const at::Tensor& x);
+  at::Tensor drop(const at::Tensor& x) const;
 
-  bool pre_norm_;
-  std::string activation_;
+  bool pre_norm_, gelu_;
   double dropout_;
   std::shared_ptr<TokenMixer> mixer_;
   torch::nn::LayerNorm mixer_norm_{nullptr}, ffn_norm_{nullptr};
@@ -59,37 +72,51 @@ class TransformerBlock : public torch::nn::Module {
 // The states of all blocks and the position reached.
 struct DecoderState {
   std::vector<std::unique_ptr<MixerState>> layers;
-  int64_t position = 0;
-  void reorder(const at::Tensor& index);  // beam search: row i continues as row index[i]
-  int64_t bytes() const;
+  int64_t batch = 0;     // rows
+  int64_t position = 0;  // tokens seen
+
+  // Beam search: row i continues as row index[i] did. index [B'] int64, values in [0, batch);
+  // B' may differ from B.
+  void reorder(const at::Tensor& index);
+  int64_t bytes() const;  // memory held
 };
 
 // Embedding, positions and blocks. An encoder when the configuration is not causal, a decoder-only
-// stack when it is.
+// stack when it is. Parameters embedding.weight [V, C], positions [max_length, C] (learned; a
+// buffer when sinusoidal), blocks.<i>.*, and final_norm.* when pre-norm.
 class Transformer : public torch::nn::Module {
  public:
   explicit Transformer(const TransformerConfig& config);
 
-  // tokens [B, T] int64 -> [B, T, C]. Refuses T > max_length. In a packed batch (masks.cu_seqlens)
-  // positions start again at every boundary.
+  // tokens [B, T] int64, values in [0, V) -> [B, T, C]; pre-norm ends with the final norm, callers
+  // add their head. Positions count columns from 0, padding included; in a packed batch
+  // (masks.cu_seqlens, B = 1) they start again at every boundary. Refuses a sequence longer than
+  // max_length and, on the processor, token ids outside the vocabulary.
   at::Tensor forward(const at::Tensor& tokens, const Masks& masks = {});
-  // The last norm is applied to the whole output; callers add their head.
 
+  // Refused unless the configuration is causal.
   DecoderState new_state(int64_t batch) const;
-  // tokens [B, n] -> [B, n, C]; steps over the pieces of a sequence equal forward() on the whole.
+  // tokens [B, n] -> [B, n, C], n >= 0, at state.position; without dropout (eval()), steps over the
+  // pieces of a sequence equal forward() on the whole. Refuses to pass max_length and another batch
+  // than the state's, in both cases before the state changes.
   at::Tensor step(const at::Tensor& tokens, DecoderState& state);
 
   const TransformerConfig& config() const { return config_; }
   const torch::nn::Embedding& embedding() const { return embedding_; }
-  // Operations (multiply-adds counted twice) of one forward pass over one sequence.
+  // Operations (multiply-adds counted twice) of one forward pass over one sequence: mixers and
+  // feed-forward parts.
   double flops(int64_t length) const;
 
  private:
+  void check_tokens(const at::Tensor& tokens) const;
+  at::Tensor forward_positions(const at::Tensor& tokens, const Masks& masks) const;
+  at::Tensor position_rows(int64_t begin, int64_t count) const;
   at::Tensor embed(const at::Tensor& tokens, const at::Tensor& positions);
+  at::Tensor finish(const at::Tensor& x);
 
   TransformerConfig config_;
   torch::nn::Embedding embedding_{nullptr};
-  at::Tensor position_table_;  // [max_length, C]: parameter if learned, buffer if sinusoidal
+  at::Tensor position_table_;  // [max_length, C]; undefined when positions are "none"
   std::vector<std::shared_ptr<TransformerBlock>> blocks_;
   torch::nn::LayerNorm final_norm_{nullptr};  // pre-norm only
 };

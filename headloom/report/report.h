@@ -11,6 +11,7 @@ namespace headloom::report {
 struct Series {
   std::string name;
   std::vector<std::pair<double, double>> points;  // x, y; sorted by x
+  std::vector<std::pair<double, double>> band;    // low, high of each point; or empty: no band
 };
 
 struct Chart {
@@ -28,16 +29,24 @@ struct Table {
 
 struct Page {
   std::string title, subtitle;
-  std::vector<Table> tables;
+  std::vector<Table> tables;  // above the charts
   std::vector<Chart> charts;
+  std::vector<Table> more_tables;                             // below them
   std::vector<std::pair<std::string, std::string>> listings;  // title, preformatted text
 };
 
-// One chart as an SVG element. Points that are not finite are left out.
+// One chart as an SVG document that stands alone, in light or dark as the reader's system asks.
+// Points that are not finite, or not above 0 on a log axis, are left out; a note in the picture
+// counts them. Error when a band has another length than its points.
 std::string render_svg(const Chart& chart);
 // A whole page.
 std::string render_html(const Page& page);
-// A table as aligned text for a terminal.
+// A table as aligned text for a terminal, its note broken into lines of at most 100 characters.
+// Rows may be shorter or longer than `columns`; without columns all cells are text.
 std::string render_text(const Table& table);
+
+// A value rounded to `digits` significant digits or, when it is larger, to a whole number; with an
+// exponent only below 1e-4 and from 1e15 on; "n/a" when it is not finite.
+std::string format_number(double value, int digits = 4);
 
 }  // namespace headloom::report

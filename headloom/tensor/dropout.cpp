@@ -51,21 +51,28 @@ at::Tensor dropout_mask(at::IntArrayRef sizes, double p, const at::Tensor& seed,
   int64_t inner = 1;  // elements below `dim`, contiguous in both the part and the whole
   for (size_t axis = dim + 1; axis < sizes.size(); ++axis) inner *= sizes[axis];
 
+  // float32 cannot hold float64's factor: the mask is 0 and 1 until it is float64.
+  const bool wide = c10::typeMetaToScalarType(options.dtype()) == at::kDouble;
+  const double kept = 1.0 / (1.0 - p);
+  const auto in_type = [&](const at::Tensor& mask) {
+    return wide ? mask.to(options) * kept : mask.to(options);
+  };
+
   const at::Device device = fill_device(options.device());
   const at::Tensor mask = at::empty(part, at::TensorOptions().dtype(at::kFloat).device(device));
   if (mask.numel() == 0) return mask.to(options);
   const DropoutMaskArgs args{mask.data_ptr<float>(), mask.numel(),
                              part[dim] * inner,      sizes[dim] * inner,
                              begin * inner,          static_cast<uint64_t>(seed.item<int64_t>()),
-                             drop_threshold(p),      static_cast<float>(1.0 / (1.0 - p))};
+                             drop_threshold(p),      wide ? 1.0f : static_cast<float>(kept)};
 #if defined(HEADLOOM_WITH_CUDA)
   if (device.is_cuda()) {
     fill_on_cuda(args, device);
-    return mask.to(options);
+    return in_type(mask);
   }
 #endif
   fill_on_cpu(args);
-  return mask.to(options);
+  return in_type(mask);
 }
 
 at::Tensor dropout_mask(at::IntArrayRef sizes, double p, const at::Tensor& seed,

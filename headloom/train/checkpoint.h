@@ -19,12 +19,14 @@ struct Checkpoint {
 
 // Checkpoints of a run: <folder>/step_00001000/{model,state}.safetensors, recipe.toml,
 // manifest.json. A checkpoint is written under a temporary name, synced, and renamed, so that a
-// name without ".tmp" is whole; the manifest has each file's size and CRC-32.
+// name without ".tmp" is whole; the manifest has each file's size and CRC-32. One that is replaced
+// waits under the name ".old" until the new one stands. One process saves at a time.
 class CheckpointFolder {
  public:
   explicit CheckpointFolder(std::string folder) : folder_(std::move(folder)) {}
 
-  // Writes, then removes all but the newest `keep`. On failure (a full disk, say) nothing that was
+  // Writes, then removes all but the newest `keep` (at least 1). A checkpoint of the same step is
+  // replaced; those of later steps are left alone. On failure (a full disk, say) nothing that was
   // there is lost, the temporary folder is removed, and Error says what failed.
   void save(const Checkpoint& checkpoint, int64_t keep);
   // The same under the name "best", replacing the one before it.

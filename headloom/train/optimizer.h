@@ -2,6 +2,9 @@
 
 #include <torch/nn/module.h>
 
+#include <string>
+#include <vector>
+
 #include "headloom/train/recipe.h"
 #include "headloom/train/safetensors.h"
 
@@ -9,7 +12,8 @@ namespace headloom::train {
 
 // Adam (Kingma and Ba, 2015) and AdamW (Loshchilov and Hutter, 2019) over torch's fused operator,
 // which updates all parameters in one call. Weight decay applies to parameters of two or more
-// dimensions.
+// dimensions. A parameter under two names (tied weights) is one parameter, under the first; those
+// that require no gradient at construction are left out.
 class Optimizer {
  public:
   Optimizer(const OptimizerConfig& config, const torch::nn::Module& model);
@@ -21,16 +25,24 @@ class Optimizer {
   // above 0. Returns the norm before clipping; not finite when any gradient is not.
   double scale_and_clip(double factor, double clip);
 
-  // Moments and step counts, named after the parameters; load() refuses other names and shapes.
+  // "<parameter>.step", "<parameter>.first_moment" and "<parameter>.second_moment", sharing memory
+  // with the optimizer: save or clone them before the next step. load() copies, and refuses other
+  // names, shapes and dtypes before it changes anything.
   NamedTensors state() const;
   void load(const NamedTensors& state);
 
  private:
+  // Parameters that one call of the fused operator may update.
   struct Group {
-    double weight_decay;
+    bool decays;
+    at::Device device;
+    at::ScalarType dtype;
     std::vector<std::string> names;
     std::vector<at::Tensor> parameters, first_moments, second_moments, steps;
   };
+  void add(const std::string& name, const at::Tensor& parameter);
+  Group& group_of(const at::Tensor& parameter);
+
   OptimizerConfig config_;
   std::vector<Group> groups_;
 };

@@ -61,13 +61,21 @@ struct Recipe {
   ScheduleConfig schedule;
   TrainConfig train;
   CompareConfig compare;
-  std::string base_folder;  // relative data paths start here: the folder of the recipe file
+  // Relative data paths start here: the folder of the recipe file, absolute. A resolved recipe
+  // states it as a top-level key, so that it finds its data from wherever it lies.
+  std::string base_folder;
 };
 
 // Reads a recipe and applies overrides "section.key=value" in TOML syntax (a bare word is taken as
 // a string). Unknown keys, wrong types and impossible values are all reported at once, one line
 // each as file:line:column, with the nearest valid key.
 Recipe load_recipe(const std::string& path, const std::vector<std::string>& overrides = {});
+
+// The same from text; `path` is what messages call it and where relative paths start. `tasks` are
+// the valid task names.
+Recipe parse_recipe(const std::string& text, const std::string& path,
+                    const std::vector<std::string>& overrides,
+                    const std::vector<std::string>& tasks);
 
 // The recipe with every default filled in, as TOML that load_recipe() reads back to the same
 // recipe.

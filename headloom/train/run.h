@@ -1,6 +1,6 @@
 #pragma once
 
-#include <map>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,10 +11,12 @@
 namespace headloom::train {
 
 // What a run leaves in its folder:
-//   recipe.toml          resolved
-//   metrics.jsonl        one object a line: {"event": "train"|"validation"|..., "step": ...,
-//   values} checkpoints/         see checkpoint.h summary.json         written at the end:
-//   RunSummary
+//   recipe.toml     resolved
+//   metrics.jsonl   one object a line: {"event": "start" | "resume" | "train" | "validation" |
+//                   "warning" | "error" | "end", "step": ..., values}; numbers that are not finite
+//                   are null
+//   checkpoints/    see checkpoint.h
+//   summary.json    written at the end: RunSummary
 struct RunSummary {
   bool completed = false;  // false when a signal stopped it
   int64_t step = 0;
@@ -37,10 +39,21 @@ struct RunOptions {
   std::string label;   // in front of the progress line
 };
 
+// The task of a recipe, with its data.
+std::unique_ptr<tasks::Task> make_task(const Recipe& recipe);
+
 // Trains to the recipe's last step, resuming when the folder has a checkpoint. Resuming is exact: N
 // + M steps equal N, stop, resume, M, bit for bit. SIGINT and SIGTERM finish the step, save and
-// return with completed = false; a second one ends the process at once.
+// return with completed = false; a second one ends the process at once. A run that is already
+// complete returns its summary. Progress, warnings and errors go to standard error.
+//
+// Error when another process trains in the folder; when its checkpoints come from another task,
+// model, mixer, kind of optimizer, averaging or seed; when a loss or gradient is not finite (the
+// checkpoints before it stay); and when the last checkpoint cannot be written. A failed checkpoint
+// before the last is a warning.
 RunSummary train(const Recipe& recipe, const RunOptions& options);
+// The same on a task that exists already; recipe.task is then a name and nothing more.
+RunSummary train(const Recipe& recipe, const tasks::Task& task, const RunOptions& options);
 
 // The model of a run folder, with its best weights when there are some, and the task it was trained
 // on.
@@ -51,9 +64,17 @@ struct LoadedRun {
   int64_t step = 0;
   std::string weights;  // "best" or "newest"
 };
+// Weights must match the model by name, shape and type. With averaged weights (train.ema) the
+// averages are loaded, for they are what validation saw.
 LoadedRun load_run(const std::string& folder, const std::vector<std::string>& overrides = {});
 
-// Validation metrics of a model.
+// load_run() with tasks of the caller's: their names, and what makes one.
+using TaskMaker = std::function<std::unique_ptr<tasks::Task>(const Recipe&)>;
+LoadedRun load_run(const std::string& folder, const std::vector<std::string>& overrides,
+                   const std::vector<std::string>& tasks, const TaskMaker& make_task);
+
+// Validation metrics of a model, on the device where it is and in the recipe's precision. Leaves
+// torch's random generators and the model's mode as they were.
 tasks::Metrics validate(tasks::Model& model, const tasks::Task& task, const Recipe& recipe);
 
 RunSummary read_summary(const std::string& path);

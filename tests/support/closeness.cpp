@@ -15,6 +15,8 @@ using at::Tensor;
 constexpr double kGolden = 1e-6;
 // Roundings that add up in the worst order: sums of some hundred terms, a few functions each.
 constexpr double kRoundings = 100.0;
+// Half precision holds no sums: arguments and results are rounded, a few times on the way.
+constexpr double kHalfRoundings = 4.0;
 // Arguments are of order one, so a result far below it is a difference of larger numbers.
 constexpr double kSmallestScale = 0.1;
 
@@ -93,7 +95,9 @@ Difference differs_from_golden(const Tensor& found, const Tensor& golden) {
 Difference differs_by_more_than_rounding(const Tensor& found, const Tensor& exact, double scale) {
   if (const Difference shape = other_shape(found, exact)) return shape;
   const double terms = std::max({magnitude(exact), scale, kSmallestScale});
-  return within(found, exact, kRoundings * epsilon(found.scalar_type()) * terms);
+  const bool half = epsilon(found.scalar_type()) > epsilon(at::kFloat);
+  const double roundings = half ? kHalfRoundings : kRoundings;
+  return within(found, exact, roundings * epsilon(found.scalar_type()) * terms);
 }
 
 Difference worse_than_reference(const Tensor& found, const Tensor& reference, const Tensor& exact,

@@ -78,7 +78,6 @@ Failures check_strides(const Operator& op, const Case& c) {
   Collector found("strides", op, c);
   for (const at::ScalarType type : {at::kDouble, at::kFloat, at::kBFloat16}) {
     if (std::find(op.types.begin(), op.types.end(), type) == op.types.end()) continue;
-    // A step of half precision cannot tell a wrong element; float64 and float32 do that.
     found.guard(cat(type), [&] {
       const Arguments arguments = make_arguments(c.inputs, c.options, c.id, type);
       const auto grads = random_like(outputs_of(op.run, arguments), c.id);
@@ -180,9 +179,9 @@ Failures check_purity(const Operator& op, const Case& c) {
   for (const at::ScalarType type : op.types) {
     found.guard(cat(type), [&] {
       const Arguments arguments = make_arguments(c.inputs, c.options, c.id, type);
-      const auto grads = random_like(outputs_of(op.run, arguments), c.id);
       std::vector<Tensor> before, grads_before;
       for (const auto& entry : arguments.tensors) before.push_back(entry.second.clone());
+      const auto grads = random_like(outputs_of(op.run, arguments), c.id);
       for (const Tensor& grad : grads) grads_before.push_back(grad.clone());
       const Result result = evaluate(op.run, c.inputs, arguments, grads);
       for (size_t i = 0; i < before.size(); ++i) {
@@ -282,7 +281,10 @@ Failures check_memory(const Operator& op, const Case& c) {
   Collector found("memory", op, c);
   found.guard("float32", [&] {
     const Arguments arguments = make_arguments(c.inputs, c.options, c.id, at::kFloat);
-    const auto grads = random_like(outputs_of(op.run, on_device(arguments, at::kMeta)), c.id);
+    std::vector<Tensor> grads;
+    for (const Tensor& shape : outputs_of(op.run, on_device(arguments, at::kMeta))) {
+      grads.push_back(normal(c.id + "/grad_output", shape.sizes()).to(test_device(), at::kFloat));
+    }
     int64_t bytes = 0;
     for (const auto& entry : arguments.tensors) bytes += entry.second.nbytes();
     for (const Tensor& grad : grads) bytes += grad.nbytes();

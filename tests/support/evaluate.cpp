@@ -107,7 +107,9 @@ void Collector::guard(const std::string& where, const std::function<void()>& bod
   try {
     body();
   } catch (const std::exception& error) {
-    add("the call", where + ": threw: " + error.what());
+    // torch appends a backtrace.
+    const std::string message = error.what();
+    add("the call", where + ": threw: " + message.substr(0, message.find("\nException raised")));
   }
 }
 

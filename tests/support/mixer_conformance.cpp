@@ -216,13 +216,19 @@ Failures check_parameters(const Mixer& mixer) {
       std::sort(names.begin(), names.end());
       std::sort(expected.begin(), expected.end());
       if (names != expected) {
-        found.add("state_dict", cat("names ", headloom::join(names), "; expected ", headloom::join(expected)), "names");
+        found.add("state_dict",
+                  cat("names ", headloom::join(names), "; expected ", headloom::join(expected)),
+                  "names");
       }
       const Tensor x = input(mixer, 2, 9).requires_grad_(true);
       const at::AutoGradMode on(true);
       const Tensor out = built->forward(x, {});
       out.backward(normal(mixer.id + "/grad", out.sizes()).to(out));
       found.add("grad_x", is_not_finite(x.grad()), form(causal));
+      double scale = 0.0;
+      for (const Tensor& parameter : built->parameters()) {
+        if (parameter.grad().defined()) scale = std::max(scale, magnitude(parameter.grad()));
+      }
       for (const auto& entry : built->named_parameters()) {
         const Tensor& gradient = entry.value().grad();
         if (!gradient.defined()) {
@@ -231,7 +237,7 @@ Failures check_parameters(const Mixer& mixer) {
         }
         found.add(entry.key(), is_not_finite(gradient), form(causal));
         const bool idle = std::count(mixer.idle.begin(), mixer.idle.end(), entry.key()) > 0;
-        const bool zero = !differs_by_more_than_rounding(gradient, at::zeros_like(gradient));
+        const bool zero = !differs_by_more_than_rounding(gradient, at::zeros_like(gradient), scale);
         if (zero != idle) {
           found.add(entry.key(), std::string(zero ? "zero gradient" : "a gradient, expected zero"),
                     form(causal));

@@ -39,6 +39,8 @@ struct DotProductFunction : torch::autograd::Function<DotProductFunction> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    // A backward pass inside an autocast region must not lower the sums that the kernels keep wide.
+    const c10::impl::ExcludeDispatchKeyGuard off(c10::autocast_dispatch_keyset);
     const variable_list saved = ctx->get_saved_variables();
     const Tensor &q = saved[0], &k = saved[1], &v = saved[2], &bias = saved[3];
     const bool bias_gradient = ctx->saved_data["bias_gradient"].toBool();

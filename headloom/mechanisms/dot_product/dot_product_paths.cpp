@@ -63,10 +63,16 @@ OptionalTensor additive_mask(const Tensor& q, const Tensor& k, const DotProductC
   return mask.expand({q.size(0), q.size(1), q.size(2), k.size(2)});
 }
 
+// The fused kernel reads rows of head_dim neighbouring elements whatever their strides say.
+Tensor with_dense_rows(const Tensor& x) {
+  return x.stride(3) == 1 ? x : x.contiguous();
+}
+
 DotProductHalves fused_forward(const Tensor& q, const Tensor& k, const Tensor& v,
                                const DotProductCall& call) {
   auto [out, log_sum_exp] = at::_scaled_dot_product_flash_attention_for_cpu(
-      q, k, v, 0.0, call.causal, additive_mask(q, k, call), scale_of(q, call));
+      with_dense_rows(q), with_dense_rows(k), with_dense_rows(v), 0.0, call.causal,
+      additive_mask(q, k, call), scale_of(q, call));
   return {out.contiguous(), log_sum_exp.contiguous()};
 }
 
@@ -201,7 +207,8 @@ DotProductGradients dot_product_backward(const Tensor& grad_out, const Tensor& q
       return tiled_backward(grad_out, q, k, v, call, bias_gradient);
     }
     auto [grad_q, grad_k, grad_v] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
-        grad_out, q, k, v, out, log_sum_exp, 0.0, call.causal, additive_mask(q, k, call),
+        with_dense_rows(grad_out), with_dense_rows(q), with_dense_rows(k), with_dense_rows(v),
+        with_dense_rows(out), log_sum_exp, 0.0, call.causal, additive_mask(q, k, call),
         scale_of(q, call));
     return {grad_q.contiguous(), grad_k.contiguous(), grad_v.contiguous(), or_empty({}, q)};
   }

@@ -76,7 +76,7 @@ INSTANTIATE_TEST_SUITE_P(
         {"sequences_run_on", Fault::kSequencesRunOn, check_packing, "packed", "separate calls"},
         {"modifies_input", Fault::kModifiesInput, check_purity, "padding", "modified by the call"},
         {"returns_input", Fault::kReturnsInput, check_purity, "plain", "shares its memory"},
-        {"half_sums", Fault::kHalfSums, check_halves, "padding", "max error"},
+        {"coarse_halves", Fault::kCoarseHalves, check_halves, "padding", "max error"},
         {"float_sums", Fault::kFloatSums, check_reference, "plain", "Double: max error"},
         {"wrong_shape", Fault::kWrongShape, check_shapes, "plain", "the shape function"},
         {"other_mask_backward", Fault::kOtherMaskBackward, check_differences, "dropout", "grad_x"},

@@ -63,7 +63,6 @@ Tensor shown(const Tensor& x, const Call& call) {
 }
 
 Tensor accumulated(const Tensor& x, const Call& call) {
-  if (call.has(Fault::kHalfSums)) return x;
   if (call.has(Fault::kFloatSums)) return x.to(at::kFloat);
   return x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
 }
@@ -116,6 +115,8 @@ Tensor forward(const Tensor& x, const Tensor& gain, const Call& call) {
   }
   if (call.has(Fault::kRandom)) sums = sums * (1.0 + 1e-6 * static_cast<double>(++calls % 2));
   if (call.has(Fault::kOddLengthWrong) && T > 16 && T % 4 != 0) sums.select(1, T - 1).mul_(1.001);
+  const bool half = x.scalar_type() == at::kHalf || x.scalar_type() == at::kBFloat16;
+  if (call.has(Fault::kCoarseHalves) && half) sums = sums * 1.05;
   if (call.has(Fault::kQuadraticMemory)) at::zeros({T, T}, x.options()).sum();
   const Tensor out = at::empty(x.sizes(), x.options());
   const Tensor result = (sums * gain).to(x.scalar_type());

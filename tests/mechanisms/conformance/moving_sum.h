@@ -24,7 +24,7 @@ enum class Fault {
   kSequencesRunOn,     // boundaries are ignored
   kModifiesInput,      // padded positions of x are overwritten
   kReturnsInput,       // the output is x itself
-  kHalfSums,           // sums in the precision of x
+  kCoarseHalves,       // half precision is off by 5 %
   kFloatSums,          // float64 is computed in float32
   kOddLengthWrong,     // the last position of lengths above 16 that are no multiple of 4
   kWrongShape,         // the shape function forgets a dtype

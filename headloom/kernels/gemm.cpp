@@ -1,0 +1,16 @@
+#include "headloom/kernels/gemm.h"
+
+#include "headloom/kernels/isa_table.h"
+
+HEADLOOM_ISA_TABLE(GemmTable, gemm_table)
+
+namespace headloom::kernels {
+
+void gemm(const GemmArgs<float>& args) {
+  gemm_table(active_isa()).f32(args);
+}
+void gemm(const GemmArgs<double>& args) {
+  gemm_table(active_isa()).f64(args);
+}
+
+}  // namespace headloom::kernels

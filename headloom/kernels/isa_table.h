@@ -1,0 +1,56 @@
+#pragma once
+
+#include "headloom/kernels/isa.h"
+
+// How a table of kernels is reached at run time. A kernel file defines, once per instruction set,
+//
+//   namespace headloom::kernels::HEADLOOM_ISA {
+//   extern const GemmTable gemm_table;
+//   const GemmTable gemm_table = {...};
+//   }
+//
+// an ordinary file writes HEADLOOM_ISA_TABLE(GemmTable, gemm_table), which defines
+// headloom::kernels::gemm_table(Isa), and a header declares that function. The type is named as
+// seen from headloom::kernels, or in full.
+#if defined(HEADLOOM_HAS_avx2)
+#define HEADLOOM_IF_AVX2(...) __VA_ARGS__
+#else
+#define HEADLOOM_IF_AVX2(...)
+#endif
+#if defined(HEADLOOM_HAS_avx512)
+#define HEADLOOM_IF_AVX512(...) __VA_ARGS__
+#else
+#define HEADLOOM_IF_AVX512(...)
+#endif
+
+#define HEADLOOM_DECLARE_TABLE(isa, Table, table) \
+  namespace headloom::kernels::isa {              \
+  extern const Table table;                       \
+  }
+
+#define HEADLOOM_ISA_TABLE(Table, table)                           \
+  HEADLOOM_DECLARE_TABLE(baseline, Table, table)                   \
+  HEADLOOM_IF_AVX2(HEADLOOM_DECLARE_TABLE(avx2, Table, table))     \
+  HEADLOOM_IF_AVX512(HEADLOOM_DECLARE_TABLE(avx512, Table, table)) \
+  namespace headloom::kernels {                                    \
+  const Table& table(Isa isa) {                                    \
+    switch (isa) {                                                 \
+      case Isa::kBaseline:                                         \
+        return baseline::table;                                    \
+      case Isa::kAvx2:                                             \
+        HEADLOOM_IF_AVX2(return avx2::table;)                      \
+        break;                                                     \
+      case Isa::kAvx512:                                           \
+        HEADLOOM_IF_AVX512(return avx512::table;)                  \
+        break;                                                     \
+    }                                                              \
+    refuse_isa(isa);                                               \
+  }                                                                \
+  }
+
+namespace headloom::kernels {
+
+// Reports an instruction set that was not compiled in or that this processor lacks.
+[[noreturn]] void refuse_isa(Isa isa);
+
+}  // namespace headloom::kernels

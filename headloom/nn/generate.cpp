@@ -1,0 +1,68 @@
+#include "headloom/nn/generate.h"
+
+#include <ATen/ATen.h>
+
+#include <utility>
+#include <vector>
+
+#include "headloom/base/check.h"
+#include "headloom/nn/sampling.h"
+
+namespace headloom::nn {
+namespace {
+
+using at::Tensor;
+
+// Evaluation mode while it lives. Submodules may be in different modes, so each is remembered.
+class EvaluationMode {
+ public:
+  explicit EvaluationMode(torch::nn::Module& model) {
+    model.apply([&](torch::nn::Module& part) { modes_.emplace_back(&part, part.is_training()); });
+    model.eval();
+  }
+  // train() is recursive and apply() visits parents first, so the innermost has the last word.
+  ~EvaluationMode() {
+    for (const auto& [part, training] : modes_) part->train(training);
+  }
+  EvaluationMode(const EvaluationMode&) = delete;
+  EvaluationMode& operator=(const EvaluationMode&) = delete;
+
+ private:
+  std::vector<std::pair<torch::nn::Module*, bool>> modes_;
+};
+
+void check_request(const Tensor& prompts, int64_t length, int64_t max_length) {
+  HEADLOOM_CHECK(prompts.dim() == 2 && prompts.size(1) >= 1 && prompts.scalar_type() == at::kLong,
+                 "generate", "prompts of shape [B, T], T at least 1, and dtype int64",
+                 cat("shape ", prompts.sizes(), ", ", prompts.scalar_type()),
+                 "Start from at least one token, for example a line end.");
+  HEADLOOM_CHECK(length >= 0, "generate", "a length of at least 0", cat("length = ", length));
+  HEADLOOM_CHECK(prompts.size(1) + length <= max_length, "generate",
+                 cat("at most max_length = ", max_length, " tokens, prompt included"),
+                 cat("a prompt of ", prompts.size(1), " and ", length, " new ones"),
+                 "Generate fewer tokens, or cut the prompt.");
+}
+
+}  // namespace
+
+Tensor generate(LanguageModel& model, const Tensor& prompts, int64_t length,
+                const SamplingOptions& options,
+                const std::function<bool(const Tensor&)>& on_token) {
+  check_sampling(options);
+  check_request(prompts, length, model.config().max_length);
+  const at::NoGradGuard no_grad;
+  const EvaluationMode evaluation(model);
+
+  DecoderState state = model.new_state(prompts.size(0));
+  std::vector<Tensor> columns{prompts};
+  Tensor unseen = prompts;  // what the state has not seen yet
+  for (int64_t i = 0; i < length; ++i) {
+    const Tensor next = sample(model.next_logits(unseen, state), options, i);  // [B]
+    unseen = next.unsqueeze(1);
+    columns.push_back(unseen);
+    if (on_token && !on_token(next)) break;
+  }
+  return at::cat(columns, 1);
+}
+
+}  // namespace headloom::nn

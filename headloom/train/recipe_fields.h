@@ -1,0 +1,88 @@
+#pragma once
+
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "headloom/train/recipe.h"
+
+// Every key of a recipe, said once: the reader, the writer and the comparison of recipes walk the
+// same list, so that none of them can forget a field.
+namespace headloom::train {
+
+// The values that a number may have. Never NaN or infinite.
+struct Range {
+  double low = -std::numeric_limits<double>::infinity();
+  double high = std::numeric_limits<double>::infinity();
+  bool low_open = false, high_open = false;  // whether the bound itself is left out
+};
+
+inline constexpr double kUnbounded = std::numeric_limits<double>::infinity();
+inline constexpr Range kPositive{0.0, kUnbounded, true, false};
+inline constexpr Range kNotNegative{0.0, kUnbounded, false, false};
+inline constexpr Range kOneOrMore{1.0, kUnbounded, false, false};
+inline constexpr Range kShare{0.0, 1.0, false, false};
+inline constexpr Range kShareBelowOne{0.0, 1.0, false, true};
+
+// Calls visitor.section(name), then one of
+//   named(key, name, options)     the section's name and its free options
+//   number(key, value, range)     int64_t, uint64_t or double
+//   pair(key, first, second, range)
+//   choice(key, value, allowed)
+//   compare(config)
+// for each key, in the order in which a resolved recipe shows them. `AnyRecipe` is Recipe or const
+// Recipe.
+template <class AnyRecipe, class Visitor>
+void visit_fields(AnyRecipe& r, Visitor& visitor) {
+  visitor.section("task");
+  visitor.named("task", r.task, r.task_options);
+
+  visitor.section("model");
+  visitor.number("dim", r.model.dim, kOneOrMore);
+  visitor.number("layers", r.model.layers, kOneOrMore);
+  visitor.number("heads", r.model.heads, kOneOrMore);
+  visitor.number("ffn", r.model.ffn, kOneOrMore);
+  visitor.choice("norm", r.model.norm, {"pre", "post"});
+  visitor.choice("positions", r.model.positions, {"learned", "sinusoidal", "none"});
+  visitor.number("max_length", r.model.max_length, kOneOrMore);
+  visitor.choice("activation", r.model.activation, {"gelu", "relu"});
+  visitor.number("dropout", r.model.dropout, kShareBelowOne);
+  visitor.number("mixing_dropout", r.model.mixing_dropout, kShareBelowOne);
+
+  visitor.section("mixer");
+  visitor.named("mixer", r.model.mixer, r.model.mixer_options);
+
+  visitor.section("optimizer");
+  visitor.choice("name", r.optimizer.name, {"adamw", "adam"});
+  visitor.number("lr", r.optimizer.lr, kPositive);
+  visitor.pair("betas", r.optimizer.beta1, r.optimizer.beta2, kShareBelowOne);
+  visitor.number("eps", r.optimizer.eps, kPositive);
+  visitor.number("weight_decay", r.optimizer.weight_decay, kNotNegative);
+
+  visitor.section("schedule");
+  visitor.choice("name", r.schedule.name, {"constant", "linear", "cosine", "inverse_sqrt"});
+  visitor.number("warmup", r.schedule.warmup, kNotNegative);
+  visitor.number("steps", r.schedule.steps, kNotNegative);
+  visitor.number("min_ratio", r.schedule.min_ratio, kShare);
+
+  visitor.section("train");
+  visitor.number("steps", r.train.steps, kOneOrMore);
+  visitor.number("batch_size", r.train.batch_size, kOneOrMore);
+  visitor.number("accumulate", r.train.accumulate, kOneOrMore);
+  visitor.number("seed", r.train.seed, kNotNegative);
+  visitor.number("clip", r.train.clip, kNotNegative);
+  visitor.choice("precision", r.train.precision, {"float32", "bfloat16"});
+  visitor.number("ema", r.train.ema, kShareBelowOne);
+  visitor.number("log_every", r.train.log_every, kOneOrMore);
+  visitor.number("validate_every", r.train.validate_every, kOneOrMore);
+  visitor.number("checkpoint_every", r.train.checkpoint_every, kOneOrMore);
+  visitor.number("keep", r.train.keep, kOneOrMore);
+  visitor.number("patience", r.train.patience, kNotNegative);
+  visitor.choice("device", r.train.device, {"cpu", "cuda"});
+  visitor.number("threads", r.train.threads, kNotNegative);
+
+  visitor.section("compare");
+  visitor.compare(r.compare);
+}
+
+}  // namespace headloom::train

@@ -1,0 +1,50 @@
+#include "headloom/train/validate.h"
+
+#include "headloom/train/generator.h"
+#include "headloom/train/step.h"
+
+namespace headloom::train {
+namespace {
+
+class EvaluationMode {
+ public:
+  explicit EvaluationMode(tasks::Model& model) : model_(model), was_training_(model.is_training()) {
+    model_.eval();
+  }
+  ~EvaluationMode() { model_.train(was_training_); }
+  EvaluationMode(const EvaluationMode&) = delete;
+  EvaluationMode& operator=(const EvaluationMode&) = delete;
+
+ private:
+  tasks::Model& model_;
+  bool was_training_;
+};
+
+at::Device device_of(const tasks::Model& model) {
+  const auto parameters = model.parameters();
+  return parameters.empty() ? at::Device(at::kCPU) : parameters.front().device();
+}
+
+}  // namespace
+
+std::optional<tasks::Metrics> validate_unless(const std::function<bool()>& stop,
+                                              tasks::Model& model, const tasks::Task& task,
+                                              const Recipe& recipe) {
+  const at::Device device = device_of(model);
+  const GeneratorGuard generators(device);
+  const EvaluationMode evaluation(model);
+  const at::NoGradGuard no_grad;
+  tasks::Totals totals;
+  for (int64_t index = 0; index < task.validation_batches(); ++index) {
+    if (stop()) return std::nullopt;
+    const tasks::Batch batch = task.validation_batch(index).to(device);
+    task.measure(compute_logits(model, batch, recipe.train.precision), batch, totals);
+  }
+  return task.metrics(totals);
+}
+
+tasks::Metrics validate(tasks::Model& model, const tasks::Task& task, const Recipe& recipe) {
+  return *validate_unless([] { return false; }, model, task, recipe);
+}
+
+}  // namespace headloom::train

@@ -3,6 +3,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include <utility>
+
 #include "headloom/mechanisms/light_conv/light_conv_dispatch.h"
 #include "headloom/mechanisms/light_conv/light_conv_reference.h"
 #include "headloom/tensor/gradients.h"

@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
+#include <map>
 
 #include "headloom/base/check.h"
 #include "headloom/mechanisms/registry.h"

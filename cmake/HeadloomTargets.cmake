@@ -16,7 +16,7 @@ endfunction()
 # precompiled header, which executables can share only when they are compiled as the library is.
 function(headloom_uses_torch target)
   target_include_directories(${target} SYSTEM PUBLIC ${TORCH_INCLUDE_DIRS})
-  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${HEADLOOM_OPENMP_FLAGS} -fPIC -fpch-preprocess>)
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${HEADLOOM_OPENMP_FLAGS} -fPIC>)
   target_link_libraries(${target} PUBLIC torch)
   if(TARGET headloom_pch AND NOT target STREQUAL headloom_pch)
     target_precompile_headers(${target} REUSE_FROM headloom_pch)

@@ -32,7 +32,7 @@ std::vector<std::string> option_names(const CLI::App& app) {
                          const std::string& found, const std::vector<std::string>& valid) {
   const std::string nearest = nearest_name(found, valid);
   fail(where, expected, cat('"', found, '"'),
-       nearest.empty() ? cat("See ", where, " --help.") : cat("Did you mean ", nearest, "?"));
+       nearest.empty() ? "See --help." : cat("Did you mean ", nearest, "?"));
 }
 
 // What the parser did not know, with the nearest name that it does.
@@ -40,7 +40,7 @@ void refuse_unknown(const CLI::App& app) {
   for (const CLI::App* command : app.get_subcommands()) {
     const std::vector<std::string> unknown = command->remaining();
     if (unknown.empty()) continue;
-    const std::string where = cat("headloom ", command->get_name());
+    const std::string where = command->get_name();
     const std::string word = unknown[0].substr(0, unknown[0].find('='));
     if (word.starts_with("-")) {
       const std::vector<std::string> names = option_names(*command);
@@ -51,15 +51,18 @@ void refuse_unknown(const CLI::App& app) {
   const std::vector<std::string> unknown = app.remaining();
   if (unknown.empty()) return;
   if (unknown[0].starts_with("-")) {
-    refuse("headloom", "a command, --help or --version", unknown[0], {"--help", "--version"});
+    refuse("command line", "a command, --help or --version", unknown[0], {"--help", "--version"});
   }
   const std::vector<std::string> names = command_names(app);
-  refuse("headloom", cat("a command among ", join(names)), unknown[0], names);
+  refuse("command line", cat("a command among ", join(names)), unknown[0], names);
 }
 
 int dispatch(int argc, char** argv) {
-  CLI::App app("Attention mechanisms that mainstream kernels leave out: train, compare, generate",
+  CLI::App app("Train, compare and use the attention mechanisms that mainstream kernels leave out",
                "headloom");
+  app.get_formatter()->label("SUBCOMMAND", "COMMAND");
+  app.get_formatter()->label("Subcommands", "Commands");
+  app.get_formatter()->column_width(36);
   app.set_version_flag("--version",
                        cat("headloom ", HEADLOOM_VERSION, " (torch ", TORCH_VERSION, ")"));
   app.allow_extras();

@@ -6,9 +6,10 @@
 namespace headloom::cli {
 
 CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description,
-                      const std::vector<std::string>& examples) {
+                      const std::vector<std::string>& examples, const std::string& details) {
   CLI::App* command = app.add_subcommand(name, description);
-  std::string footer = "\nExamples:\n";
+  std::string footer = details.empty() ? "" : '\n' + details + '\n';
+  footer += "\nExamples:\n";
   for (const std::string& example : examples) footer += "  " + example + '\n';
   footer.pop_back();
   command->footer(footer);
@@ -21,7 +22,7 @@ void add_overrides(CLI::App* command, std::vector<std::string>& overrides) {
   command
       ->add_option("--set", overrides,
                    "Change a value of the recipe, e.g. train.steps=100; may be repeated")
-      ->type_name("SECTION.KEY=VALUE")
+      ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
 }
 

@@ -21,9 +21,10 @@ void add_generate(CLI::App& app, Action& action);
 void add_list(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 
-// A command with examples, one command line each, at the end of its help.
+// A command with examples, one command line each, at the end of its help. `details`, in lines, come
+// before them.
 CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description,
-                      const std::vector<std::string>& examples);
+                      const std::vector<std::string>& examples, const std::string& details = "");
 // --set section.key=value, any number of times.
 void add_overrides(CLI::App* command, std::vector<std::string>& overrides);
 

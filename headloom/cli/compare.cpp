@@ -19,6 +19,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kDetails =
+    R"(Each run is a process of its own, so that its speed and memory are its own. The
+table shows the main metric with 95 % intervals over seeds, differences to the
+first mechanism paired by seed, parameters, operations, tokens per second and
+peak memory; FOLDER gets report.html and comparison.json. Finished runs are
+kept: the same command goes on after an interruption.
+
+Options of a mechanism come from [compare.<name>] of the recipe, else from
+[mixer] when that names it, else they are the defaults.)";
+
 struct Arguments {
   std::string recipe, folder;
   std::vector<std::string> overrides, mechanisms;
@@ -28,12 +38,11 @@ struct Arguments {
 
 template <class T>
 void check_distinct(std::vector<T> values, const char* what) {
-  HEADLOOM_CHECK(!values.empty(), "headloom compare", cat(what, " to compare"), "none",
+  HEADLOOM_CHECK(!values.empty(), "compare", cat(what, " to compare"), "none",
                  cat("State [compare] ", what, " in the recipe or give --", what, "."));
   std::sort(values.begin(), values.end());
   const auto twice = std::adjacent_find(values.begin(), values.end());
-  HEADLOOM_CHECK(twice == values.end(), "headloom compare", cat("distinct ", what),
-                 cat(*twice, " twice"));
+  HEADLOOM_CHECK(twice == values.end(), "compare", cat("distinct ", what), cat(*twice, " twice"));
 }
 
 train::Recipe read_recipe(const Arguments& arguments) {
@@ -43,7 +52,7 @@ train::Recipe read_recipe(const Arguments& arguments) {
   check_distinct(recipe.compare.mechanisms, "mechanisms");
   check_distinct(recipe.compare.seeds, "seeds");
   for (const int64_t seed : recipe.compare.seeds) {
-    HEADLOOM_CHECK(seed >= 0, "headloom compare", "seeds from 0 on", cat(seed));
+    HEADLOOM_CHECK(seed >= 0, "compare", "seeds from 0 on", cat(seed));
   }
   for (const std::string& name : recipe.compare.mechanisms) find_mechanism(name);
   return recipe;
@@ -197,13 +206,11 @@ int compare_command(const Arguments& arguments) {
 
 void add_compare(CLI::App& app, Action& action) {
   CLI::App* command = add_command(
-      app, "compare",
-      "Train several mechanisms under the same seeds and data order, one process each, and compare "
-      "them: metric with intervals, paired differences, parameters, operations, speed, memory. "
-      "Finished runs are kept, so the same command goes on after an interruption.",
+      app, "compare", "Train several mechanisms under the same seeds and data, and compare them.",
       {"headloom compare recipes/listops.toml",
        "headloom compare recipes/listops.toml --mechanisms dot_product,talking_heads --seeds 1,2,3",
-       "headloom compare recipes/listops.toml --folder runs/short --set train.steps=200"});
+       "headloom compare recipes/listops.toml --folder runs/short --set train.steps=200"},
+      kDetails);
   const auto arguments = std::make_shared<Arguments>();
   command->add_option("RECIPE", arguments->recipe, "TOML file that states the runs")->required();
   command->add_option("--folder", arguments->folder,
@@ -211,12 +218,12 @@ void add_compare(CLI::App& app, Action& action) {
   add_overrides(command, arguments->overrides);
   command
       ->add_option("--mechanisms", arguments->mechanisms,
-                   "Comma-separated; the first is what the others are compared with (default: "
-                   "[compare] mechanisms). Options come from [compare.<name>], else from [mixer] "
-                   "when it names the mechanism, else they are the defaults")
+                   "The first is what the others are compared with (default: [compare] mechanisms)")
+      ->type_name("NAME,NAME")
       ->delimiter(',')
       ->allow_extra_args(false);
-  command->add_option("--seeds", arguments->seeds, "Comma-separated (default: [compare] seeds)")
+  command->add_option("--seeds", arguments->seeds, "Default: [compare] seeds")
+      ->type_name("N,N")
       ->delimiter(',')
       ->allow_extra_args(false);
   command->add_flag("--quiet", arguments->quiet, "No progress; warnings still show");

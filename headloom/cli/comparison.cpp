@@ -35,8 +35,7 @@ const train::RunSummary& any_summary(const Comparison& comparison) {
   for (const ComparedRun& run : comparison.runs) {
     reasons.push_back(cat(run.mechanism, " seed ", run.seed, ": ", run.failure));
   }
-  throw RunError(
-      cat("headloom compare: expected a finished run; found none (", join(reasons, "; "), ")."));
+  throw RunError(cat("compare: expected a finished run; found none (", join(reasons, "; "), ")."));
 }
 
 template <class Value>
@@ -181,7 +180,7 @@ report::Table machine_table(const Comparison& comparison) {
            {"memory", report::format_number(gib, 3) + " GiB"},
            {"headloom", machine.headloom_version},
            {"torch", machine.torch_version},
-           {"seeds", "seeds " + join(seeds)},
+           {"seeds", join(seeds)},
            {"command", comparison.command}},
           ""};
 }
@@ -274,12 +273,12 @@ report::Table result_table(const Comparison& comparison) {
 report::Page comparison_page(const Comparison& comparison) {
   report::Page page;
   page.title = comparison.title;
-  page.subtitle = cat(comparison.mechanisms.size(), " mechanisms, ", comparison.seeds.size(),
+  page.subtitle = cat(join(comparison.mechanisms), "; ", comparison.seeds.size(),
                       comparison.seeds.size() == 1 ? " seed. " : " seeds each. ",
                       "Lines are means over seeds, bands reach from the lowest to the highest.");
-  page.tables = {result_table(comparison),
-                 runs_table(comparison, any_summary(comparison).main_metric),
-                 machine_table(comparison)};
+  page.tables = {result_table(comparison)};
+  page.more_tables = {runs_table(comparison, any_summary(comparison).main_metric),
+                      machine_table(comparison)};
   page.charts = charts_of(comparison);
   page.listings = {{"Recipe", comparison.recipe}};
   return page;

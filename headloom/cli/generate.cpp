@@ -28,9 +28,21 @@ struct Arguments {
   int64_t samples = 1;
 };
 
+void check_arguments(const Arguments& arguments) {
+  const nn::SamplingOptions& sampling = arguments.sampling;
+  HEADLOOM_CHECK(sampling.temperature >= 0.0, "generate", "--temperature from 0 on",
+                 cat(sampling.temperature));
+  HEADLOOM_CHECK(sampling.top_k >= 0, "generate", "--top-k from 0 on", cat(sampling.top_k));
+  HEADLOOM_CHECK(sampling.top_p > 0.0 && sampling.top_p <= 1.0, "generate",
+                 "--top-p above 0 and at most 1", cat(sampling.top_p));
+  HEADLOOM_CHECK(arguments.samples >= 1, "generate", "--samples from 1 on", cat(arguments.samples));
+  HEADLOOM_CHECK(arguments.length.value_or(1) >= 1, "generate", "--length from 1 on",
+                 cat(*arguments.length));
+}
+
 std::string read_prompt(const Arguments& arguments) {
   if (arguments.prompt) return *arguments.prompt;
-  HEADLOOM_CHECK(!::isatty(STDIN_FILENO), "headloom generate", "--prompt or text on standard input",
+  HEADLOOM_CHECK(!::isatty(STDIN_FILENO), "generate", "--prompt or text on standard input",
                  "neither", "Give --prompt TEXT.");
   std::string text{std::istreambuf_iterator<char>(std::cin), {}};
   // Shells end lines; a model would take the line break for a part of the text.
@@ -39,12 +51,12 @@ std::string read_prompt(const Arguments& arguments) {
 }
 
 int64_t choose_length(const Arguments& arguments, int64_t prompt, int64_t max_length) {
-  HEADLOOM_CHECK(prompt < max_length, "headloom generate",
+  HEADLOOM_CHECK(prompt < max_length, "generate",
                  cat("a prompt shorter than the model's longest sequence, ", max_length, " tokens"),
                  cat(prompt, " tokens"), "Shorten the prompt.");
   const int64_t room = max_length - prompt;
   if (!arguments.length) return std::min(kDefaultLength, room);
-  HEADLOOM_CHECK(*arguments.length >= 1 && *arguments.length <= room, "headloom generate",
+  HEADLOOM_CHECK(*arguments.length <= room, "generate",
                  cat("--length from 1 to ", room, ", the model's longest sequence less the prompt"),
                  cat(*arguments.length));
   return *arguments.length;
@@ -73,14 +85,15 @@ void stream_text(nn::LanguageModel& model, const tasks::TextGenerator& text,
 }
 
 int generate_command(const Arguments& arguments) {
+  check_arguments(arguments);
   const std::string prompt = read_prompt(arguments);
   const train::LoadedRun run = train::load_run(arguments.folder);
   const auto* text = dynamic_cast<const tasks::TextGenerator*>(run.task.get());
-  HEADLOOM_CHECK(text, "headloom generate", "a run of a task that writes text",
+  HEADLOOM_CHECK(text, "generate", "a run of a task that writes text",
                  cat("task ", run.task->name()), "Train a language model.");
   const std::vector<int64_t> tokens = text->encode(prompt);
-  HEADLOOM_CHECK(!tokens.empty(), "headloom generate", "a prompt of at least one token",
-                 "an empty prompt", "Give --prompt TEXT.");
+  HEADLOOM_CHECK(!tokens.empty(), "generate", "a prompt of at least one token", "an empty prompt",
+                 "Give --prompt TEXT.");
   nn::LanguageModel& model = text->language_model(*run.model);
   const int64_t length =
       choose_length(arguments, static_cast<int64_t>(tokens.size()), model.config().max_length);
@@ -116,20 +129,15 @@ void add_generate(CLI::App& app, Action& action) {
       "--length", arguments->length,
       cat("Tokens to add (default: ", kDefaultLength, ", or what the model allows)"));
   command->add_option("--temperature", sampling.temperature, "0 takes the most probable token")
-      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command->add_option("--top-k", sampling.top_k, "Choose among the k most probable; 0: among all")
-      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command
       ->add_option("--top-p", sampling.top_p,
                    "Choose among the most probable that together reach p")
-      ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   command->add_option("--seed", sampling.seed, "Of the random numbers")->capture_default_str();
-  command->add_option("--samples", arguments->samples, "Texts to make")
-      ->check(CLI::Range(1, 100000))
-      ->capture_default_str();
+  command->add_option("--samples", arguments->samples, "Texts to make")->capture_default_str();
   command->callback(
       [arguments, &action] { action = [arguments] { return generate_command(*arguments); }; });
 }

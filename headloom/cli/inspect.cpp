@@ -134,9 +134,7 @@ std::string inspect_path(const std::string& path) {
 
 void add_inspect(CLI::App& app, Action& action) {
   CLI::App* command = add_command(
-      app, "inspect",
-      "Show what a run folder, a checkpoint folder or a .safetensors file holds: "
-      "metrics, layers, tensors with shapes, types and bytes, recipe.",
+      app, "inspect", "Show the tensors, layers, metrics and recipe of a run, checkpoint or file.",
       {"headloom inspect runs/listops", "headloom inspect runs/listops/checkpoints/best",
        "headloom inspect model.safetensors"});
   const auto path = std::make_shared<std::string>();

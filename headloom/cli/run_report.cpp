@@ -67,7 +67,8 @@ std::string write_run_report(const std::string& folder, const train::Recipe& rec
   report::Page page;
   page.title = cat(recipe.task, ": ", recipe.model.mixer);
   page.subtitle = to_string(describe_machine(recipe.train.threads));
-  page.tables = {summary_table(summary), cost_table(summary)};
+  page.tables = {summary_table(summary)};
+  page.more_tables = {cost_table(summary)};
   page.tables[0].title = "Validation";
   page.charts = charts_of(read_run_log(folder + "/metrics.jsonl"));
   page.listings = {{"Recipe", train::to_toml(recipe)}};

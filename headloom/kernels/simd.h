@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 
@@ -54,6 +55,9 @@ struct Vec {
 
 template <class T>
 inline constexpr int kWidth = Vec<T>::kWidth;
+
+// The bits of as many two-byte numbers as there are lanes of float.
+typedef uint16_t HalfLanes __attribute__((vector_size(kVectorBytes / 2)));
 
 // A compile-time loop counter.
 template <int kValue>
@@ -120,7 +124,8 @@ HEADLOOM_INLINE Vec<T> operator/(Vec<T> a, Vec<T> b) {
   return {a.native / b.native};
 }
 
-// Whole vectors at any address. The overloads for two-byte types convert; store rounds.
+// Whole vectors at any address. The overloads for two-byte types, further down, convert; store
+// rounds to nearest even.
 HEADLOOM_INLINE Vec<float> load(const float* p) {
   Vec<float> a;
   __builtin_memcpy(&a.native, p, sizeof(a.native));
@@ -136,24 +141,6 @@ HEADLOOM_INLINE void store(float* p, Vec<float> a) {
 }
 HEADLOOM_INLINE void store(double* p, Vec<double> a) {
   __builtin_memcpy(p, &a.native, sizeof(a.native));
-}
-
-typedef uint16_t HalfLanes __attribute__((vector_size(kVectorBytes / 2)));
-
-HEADLOOM_INLINE Vec<float> load(const BFloat16* p) {
-  HalfLanes bits;
-  __builtin_memcpy(&bits, p, sizeof(bits));
-  return {(Lanes<float>::Native)(__builtin_convertvector(bits, Lanes<float>::UInt) << 16)};
-}
-
-HEADLOOM_INLINE void store(BFloat16* p, Vec<float> a) {
-  using UInt = Lanes<float>::UInt;
-  const UInt bits = (UInt)a.native;
-  const UInt rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  const UInt quiet_nan = (bits >> 16) | 0x40u;
-  const UInt chosen = a.native == a.native ? rounded : quiet_nan;
-  const HalfLanes narrow = __builtin_convertvector(chosen, HalfLanes);
-  __builtin_memcpy(p, &narrow, sizeof(narrow));
 }
 
 #if !defined(HEADLOOM_ISA_avx512)
@@ -206,8 +193,8 @@ HEADLOOM_INLINE Mask<T> first_lanes(int64_t count) {
 // Each adds, for float and double: fma(a, b, c) = a * b + c (one rounding where the processor has
 // the instruction), fnma = c - a * b, max(a, b) and min(a, b) (b where either is NaN), any(mask),
 // load_partial(p, count) (zeros in the other lanes) and store_partial(p, count, a) for
-// 0 <= count <= kWidth, which touch no byte beyond p + count, load and store for Half, and
-// keep_mask(p, count): the lanes whose byte p[i] is not zero.
+// 0 <= count <= kWidth, which touch no byte beyond p + count, the four of them for BFloat16 and
+// Half, and keep_mask(p, count): the lanes whose byte p[i] is not zero.
 #if defined(HEADLOOM_ISA_avx512)
 #include "headloom/kernels/simd_avx512.h"
 #elif defined(HEADLOOM_ISA_avx2)

@@ -51,12 +51,14 @@ HEADLOOM_INLINE void store_partial(double* p, int64_t count, Vec<double> a) {
   _mm256_maskstore_pd(p, (__m256i)first_lanes<double>(count).native, a.native);
 }
 
-HEADLOOM_INLINE Vec<float> load(const Half* p) {
-  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+HEADLOOM_INLINE Lanes<float>::UInt widen(HalfLanes bits) {
+  return (Lanes<float>::UInt)_mm256_cvtepu16_epi32((__m128i)bits);
 }
-HEADLOOM_INLINE void store(Half* p, Vec<float> a) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
-                   _mm256_cvtps_ph(a.native, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+HEADLOOM_INLINE Vec<float> half_lanes(HalfLanes bits) {
+  return {_mm256_cvtph_ps((__m128i)bits)};
+}
+HEADLOOM_INLINE HalfLanes half_bits(Vec<float> a) {
+  return (HalfLanes)_mm256_cvtps_ph(a.native, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
 }  // namespace headloom::kernels::HEADLOOM_ISA

@@ -96,12 +96,20 @@ HEADLOOM_INLINE void store_partial(double* p, int64_t count, Vec<double> a) {
   _mm512_mask_storeu_pd(p, first_lanes<double>(count).native, a.native);
 }
 
-HEADLOOM_INLINE Vec<float> load(const Half* p) {
-  return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+HEADLOOM_INLINE Lanes<float>::UInt widen(HalfLanes bits) {
+  return (Lanes<float>::UInt)_mm512_cvtepu16_epi32((__m256i)bits);
 }
-HEADLOOM_INLINE void store(Half* p, Vec<float> a) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
-                      _mm512_cvtps_ph(a.native, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+HEADLOOM_INLINE Vec<float> half_lanes(HalfLanes bits) {
+  return {_mm512_cvtph_ps((__m256i)bits)};
+}
+HEADLOOM_INLINE HalfLanes half_bits(Vec<float> a) {
+  return (HalfLanes)_mm512_cvtps_ph(a.native, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+HEADLOOM_INLINE HalfLanes load_bits_partial(const void* p, int64_t count) {
+  return (HalfLanes)_mm256_maskz_loadu_epi16(first_lanes<float>(count).native, p);
+}
+HEADLOOM_INLINE void store_bits_partial(void* p, int64_t count, HalfLanes bits) {
+  _mm256_mask_storeu_epi16(p, first_lanes<float>(count).native, (__m256i)bits);
 }
 
 template <class T>

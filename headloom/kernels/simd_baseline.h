@@ -62,17 +62,22 @@ HEADLOOM_INLINE void store_partial(double* p, int64_t count, Vec<double> a) {
   store_lanes(p, count, a);
 }
 
-HEADLOOM_INLINE Vec<float> load(const Half* p) {
+HEADLOOM_INLINE Lanes<float>::UInt widen(HalfLanes bits) {
+  return __builtin_convertvector(bits, Lanes<float>::UInt);
+}
+HEADLOOM_INLINE Vec<float> half_lanes(HalfLanes bits) {
   Vec<float> a = zero<float>();
   for (int i = 0; i < kWidth<float>; ++i) {
-    a.native[i] = static_cast<float>(p[i]);
+    a.native[i] = detail::half_value(bits[i]);
   }
   return a;
 }
-HEADLOOM_INLINE void store(Half* p, Vec<float> a) {
+HEADLOOM_INLINE HalfLanes half_bits(Vec<float> a) {
+  HalfLanes bits = {};
   for (int i = 0; i < kWidth<float>; ++i) {
-    p[i] = Half(a.native[i]);
+    bits[i] = detail::half_bits(a.native[i]);
   }
+  return bits;
 }
 
 }  // namespace headloom::kernels::HEADLOOM_ISA

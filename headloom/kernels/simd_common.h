@@ -3,7 +3,25 @@
 // Part of simd.h: what is built from the operations of the other parts.
 namespace headloom::kernels::HEADLOOM_ISA {
 
+HEADLOOM_INLINE HalfLanes load_bits(const void* p) {
+  HalfLanes bits;
+  __builtin_memcpy(&bits, p, sizeof(bits));
+  return bits;
+}
+HEADLOOM_INLINE void store_bits(void* p, HalfLanes bits) {
+  __builtin_memcpy(p, &bits, sizeof(bits));
+}
+
 #if !defined(HEADLOOM_ISA_avx512)
+HEADLOOM_INLINE HalfLanes load_bits_partial(const void* p, int64_t count) {
+  HalfLanes bits = {};
+  __builtin_memcpy(&bits, p, static_cast<size_t>(count) * sizeof(uint16_t));
+  return bits;
+}
+HEADLOOM_INLINE void store_bits_partial(void* p, int64_t count, HalfLanes bits) {
+  __builtin_memcpy(p, &bits, static_cast<size_t>(count) * sizeof(uint16_t));
+}
+
 template <class T>
 HEADLOOM_INLINE Mask<T> keep_mask(const uint8_t* p, int64_t count) {
   typename Lanes<T>::Int keep = {};
@@ -16,36 +34,40 @@ HEADLOOM_INLINE Mask<T> keep_mask(const uint8_t* p, int64_t count) {
 }
 #endif
 
-// The tails of two-byte arrays go through a buffer: they are short and rare.
-template <class Storage>
-HEADLOOM_INLINE Vec<float> load_partial_narrow(const Storage* p, int64_t count) {
-  Storage buffer[kWidth<float>];
-  for (int i = 0; i < kWidth<float>; ++i) {
-    buffer[i].bits = i < count ? p[i].bits : uint16_t{0};
-  }
-  return load(buffer);
+HEADLOOM_INLINE Vec<float> bfloat16_lanes(HalfLanes bits) {
+  return {(Lanes<float>::Native)(widen(bits) << 16)};
 }
-template <class Storage>
-HEADLOOM_INLINE void store_partial_narrow(Storage* p, int64_t count, Vec<float> a) {
-  Storage buffer[kWidth<float>];
-  store(buffer, a);
-  for (int i = 0; i < kWidth<float>; ++i) {
-    if (i < count) {
-      p[i] = buffer[i];
-    }
-  }
+HEADLOOM_INLINE HalfLanes bfloat16_bits(Vec<float> a) {
+  using UInt = Lanes<float>::UInt;
+  const UInt bits = (UInt)a.native;
+  const UInt rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const UInt quiet_nan = (bits >> 16) | 0x40u;
+  return __builtin_convertvector(a.native == a.native ? rounded : quiet_nan, HalfLanes);
+}
+
+HEADLOOM_INLINE Vec<float> load(const BFloat16* p) {
+  return bfloat16_lanes(load_bits(p));
+}
+HEADLOOM_INLINE Vec<float> load(const Half* p) {
+  return half_lanes(load_bits(p));
 }
 HEADLOOM_INLINE Vec<float> load_partial(const BFloat16* p, int64_t count) {
-  return load_partial_narrow(p, count);
+  return bfloat16_lanes(load_bits_partial(p, count));
 }
 HEADLOOM_INLINE Vec<float> load_partial(const Half* p, int64_t count) {
-  return load_partial_narrow(p, count);
+  return half_lanes(load_bits_partial(p, count));
+}
+HEADLOOM_INLINE void store(BFloat16* p, Vec<float> a) {
+  store_bits(p, bfloat16_bits(a));
+}
+HEADLOOM_INLINE void store(Half* p, Vec<float> a) {
+  store_bits(p, half_bits(a));
 }
 HEADLOOM_INLINE void store_partial(BFloat16* p, int64_t count, Vec<float> a) {
-  store_partial_narrow(p, count, a);
+  store_bits_partial(p, count, bfloat16_bits(a));
 }
 HEADLOOM_INLINE void store_partial(Half* p, int64_t count, Vec<float> a) {
-  store_partial_narrow(p, count, a);
+  store_bits_partial(p, count, half_bits(a));
 }
 
 // Lane i becomes lane (i + kDistance) mod kWidth.

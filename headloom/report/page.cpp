@@ -83,6 +83,7 @@ std::string render_html(const Page& page) {
     }
     html += "</div>\n";
   }
+  for (const Table& table : page.more_tables) html += html_table(table);
   for (const auto& [title, text] : page.listings) {
     html += cat("<details>\n<summary>", escape(title), "</summary>\n<pre>", escape(text),
                 "</pre>\n</details>\n");

@@ -29,8 +29,9 @@ struct Table {
 
 struct Page {
   std::string title, subtitle;
-  std::vector<Table> tables;
+  std::vector<Table> tables;  // above the charts
   std::vector<Chart> charts;
+  std::vector<Table> more_tables;                             // below them
   std::vector<std::pair<std::string, std::string>> listings;  // title, preformatted text
 };
 
@@ -40,7 +41,8 @@ struct Page {
 std::string render_svg(const Chart& chart);
 // A whole page.
 std::string render_html(const Page& page);
-// A table as aligned text for a terminal. Rows may be shorter or longer than `columns`.
+// A table as aligned text for a terminal, its note broken into lines of at most 100 characters.
+// Rows may be shorter or longer than `columns`; without columns all cells are text.
 std::string render_text(const Table& table);
 
 // A value rounded to `digits` significant digits or, when it is larger, to a whole number; with an

@@ -4,6 +4,7 @@
 #include <cctype>
 #include <cmath>
 #include <cstdio>
+#include <sstream>
 #include <string_view>
 
 #include "headloom/report/escape.h"
@@ -12,6 +13,7 @@ namespace headloom::report {
 namespace {
 
 constexpr std::string_view kGap = "  ";
+constexpr size_t kNoteWidth = 100;
 
 bool starts_as_number(std::string_view cell) {
   if (!cell.empty() && (cell[0] == '+' || cell[0] == '-')) cell.remove_prefix(1);
@@ -43,6 +45,20 @@ std::string text_line(const std::vector<std::string>& row, const std::vector<siz
   return line + '\n';
 }
 
+std::string wrap(const std::string& text) {
+  std::istringstream words(text);
+  std::string lines;
+  size_t used = 0;
+  for (std::string word; words >> word;) {
+    const size_t length = character_count(word);
+    const bool fits = used > 0 && used + 1 + length <= kNoteWidth;
+    if (!lines.empty()) lines += fits ? ' ' : '\n';
+    used = fits ? used + 1 + length : length;
+    lines += word;
+  }
+  return lines.empty() ? "" : lines + '\n';
+}
+
 }  // namespace
 
 size_t column_count(const Table& table) {
@@ -52,6 +68,7 @@ size_t column_count(const Table& table) {
 }
 
 bool is_numeric_column(const Table& table, size_t column) {
+  if (table.columns.empty()) return false;
   size_t filled = 0, numbers = 0;
   for (const auto& row : table.rows) {
     if (column >= row.size() || row[column].empty()) continue;
@@ -74,8 +91,7 @@ std::string render_text(const Table& table) {
     text += text_line(table.columns, widths, right) + text_line(rules, widths, right);
   }
   for (const auto& row : table.rows) text += text_line(row, widths, right);
-  if (!table.note.empty()) text += table.note + '\n';
-  return text;
+  return text + wrap(table.note);
 }
 
 std::string format_number(double value, int digits) {

@@ -64,7 +64,7 @@ TEST(CommandLine, TheSetOfCommandsIsFrozen) {
   const std::string help = run_command({"--help"}).out;
   std::set<std::string> shown, known;
   static const std::regex line("\n  ([a-z]+) ");
-  const size_t begin = help.find("Subcommands:");
+  const size_t begin = help.find("Commands:");
   ASSERT_NE(begin, std::string::npos);
   const std::string part = help.substr(begin);
   for (auto found = std::sregex_iterator(part.begin(), part.end(), line);

@@ -8,8 +8,9 @@ namespace {
 using at::Tensor;
 using ::testing::HasSubstr;
 
-// Runs tokens [B, T] through steps of the given sizes, the last one cut or repeated to fit.
+// Runs tokens [B, T] through steps of the given sizes, repeated, the last one cut to fit.
 Tensor in_pieces(Transformer& model, const Tensor& tokens, const std::vector<int64_t>& sizes) {
+  const torch::NoGradGuard no_grad;
   DecoderState state = model.new_state(tokens.size(0));
   std::vector<Tensor> parts;
   for (size_t i = 0; state.position < tokens.size(1); ++i) {

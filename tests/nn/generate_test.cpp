@@ -18,9 +18,10 @@ SamplingOptions at_temperature(double temperature, uint64_t seed = 3) {
   return options;
 }
 
-// Larger weights than a fresh model's, so that the most probable token is clear and changes.
+// Larger weights than a fresh model's, so that the most probable token is clear; untied, so that a
+// token does not predict itself.
 std::shared_ptr<LanguageModel> decided_model(const TransformerConfig& config) {
-  auto model = std::make_shared<LanguageModel>(config);
+  auto model = std::make_shared<LanguageModel>(config, /*tie_embedding=*/false);
   const torch::NoGradGuard no_grad;
   for (Tensor& parameter : model->parameters()) parameter.add_(at::randn_like(parameter), 0.3);
   return model;
@@ -51,13 +52,14 @@ TEST_P(EveryGenerator, TheStateChangesNoToken) {
   for (const at::ScalarType type : {at::kFloat, at::kDouble}) {
     const auto model = decided_model(config);
     model->to(type);
-    const Tensor prompts = random_tokens(3, 5);
+    const Tensor prompts = random_tokens(6, 5);
     for (const double temperature : {0.0, 0.8}) {
       const Tensor found = generate(*model, prompts, 27, at_temperature(temperature));
       EXPECT_TRUE(at::equal(
           found, generate_by_recomputation(*model, prompts, 27, at_temperature(temperature))))
           << "temperature " << temperature;
-      EXPECT_GT(std::get<0>(at::_unique(found.narrow(1, 5, 27))).numel(), 2) << "too easy";
+      if (temperature == 0.0) continue;  // greedy may rightly settle on one token
+      EXPECT_GT(std::get<0>(at::_unique(found.narrow(1, 5, 27))).numel(), 3) << "too easy";
     }
   }
 }

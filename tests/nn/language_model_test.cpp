@@ -1,4 +1,7 @@
 // B batch, T tokens, C model width, V vocabulary.
+#include <torch/nn/functional/loss.h>
+#include <torch/optim.h>
+
 #include <cmath>
 
 #include "headloom/nn/generate.h"

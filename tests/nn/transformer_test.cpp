@@ -1,4 +1,6 @@
 // B batch, T tokens, C model width, H heads, D width of a head.
+#include <torch/nn/modules/transformerlayer.h>
+
 #include <cmath>
 
 #include "tests/nn/nn_support.h"

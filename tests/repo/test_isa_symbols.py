@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-OBJECTS = ROOT / "build" / "headloom" / "CMakeFiles"
+OBJECTS = ROOT / "build" / "library" / "CMakeFiles"
 ISAS = ("baseline", "avx2", "avx512")
 
 

@@ -11,10 +11,11 @@ using testing::HasSubstr;
 using testing::Not;
 
 Page example() {
-  Page page{"ListOps & more", "4 mechanisms <3 seeds>", {}, {}, {}};
+  Page page{"ListOps & more", "4 mechanisms <3 seeds>", {}, {}, {}, {}};
   page.tables.push_back(
       {"Result", {"name", "accuracy"}, {{"<b>", "0.5"}, {"x", "1", "extra"}}, "a note"});
   page.tables.push_back({});
+  page.more_tables.push_back({"Below", {}, {{"last"}}, ""});
   page.charts.push_back({"Loss", "step", "nats", {{"one", {{0, 2}, {1, 1}}, {}}}, true});
   page.charts.push_back({});
   page.listings.emplace_back("Recipe", "[task]\nname = \"a<b\"\n</pre>");
@@ -33,6 +34,7 @@ TEST(Page, HasAllItsParts) {
   EXPECT_THAT(html, HasSubstr("<td>&lt;b&gt;</td><td class=\"number\">0.5</td>"));
   EXPECT_THAT(html, HasSubstr("a note"));
   EXPECT_EQ(count(html, "<svg "), 2u);
+  EXPECT_LT(html.rfind("<svg "), html.find("Below")) << "these tables come after the charts";
   EXPECT_EQ(count(html, "<details>"), 1u);
   EXPECT_THAT(html, HasSubstr("name = &quot;a&lt;b&quot;"));
 }

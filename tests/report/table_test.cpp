@@ -26,7 +26,12 @@ TEST(RenderText, AlignsWordsLeftAndNumbersRight) {
 TEST(RenderText, TakesRaggedAndEmptyTables) {
   EXPECT_EQ(render_text({"", {}, {}, ""}), "");
   EXPECT_EQ(render_text({"", {"a"}, {{"x", "y"}, {}, {"z"}}, ""}), "a\n-  -\nx  y\n\nz\n");
-  EXPECT_EQ(render_text({"t", {}, {{"1"}, {"20"}}, ""}), "t\n 1\n20\n");
+  EXPECT_EQ(render_text({"t", {}, {{"1"}, {"20"}}, ""}), "t\n1\n20\n");
+}
+
+TEST(RenderText, BreaksALongNoteBetweenWords) {
+  const std::string word(60, 'w');
+  EXPECT_EQ(render_text({"", {}, {}, word + " a " + word}), word + " a\n" + word + "\n");
 }
 
 TEST(NumericColumn, IsOneWhereAtLeastHalfOfTheCellsAre) {

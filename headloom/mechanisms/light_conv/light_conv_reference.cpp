@@ -66,7 +66,13 @@ Tensor Taps::dropconnect(const Tensor& weight, int64_t begin, int64_t n) const {
                       begin, begin + n);
 }
 
-TapWeights Taps::weights(const Tensor& weight, int64_t begin, int64_t n) const {
+TapWeights Taps::weights(const Tensor& given, int64_t begin, int64_t n) const {
+  Tensor weight = given;
+  if (call_.key_padding_mask && weight.dim() == 4) {
+    // The output at padding is cleared, but its gradient, 0, times a stray NaN would be NaN.
+    const Tensor padded = call_.key_padding_mask->narrow(1, begin, n);
+    weight = weight.masked_fill(padded.unsqueeze(-1).unsqueeze(-1), 0.0);
+  }
   TapWeights taps{weight, {}};
   const Tensor inside = first_.defined() ? in_range(begin, n) : Tensor();
   if (call_.weight_softmax) {

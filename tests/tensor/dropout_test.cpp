@@ -5,6 +5,7 @@
 #include <torch/torch.h>
 
 #include <cmath>
+#include <vector>
 
 #include "headloom/base/rng.h"
 #include "tests/support/closeness.h"

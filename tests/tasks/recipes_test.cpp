@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "headloom/tasks/task.h"
 #include "headloom/train/recipe.h"
 #include "tests/tasks/support.h"
 

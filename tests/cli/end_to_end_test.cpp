@@ -115,14 +115,14 @@ TEST_F(EndToEnd, ALossThatIsNotFiniteIsAFailedRun) {
 
 TEST_F(EndToEnd, AnInterruptedRunSavesAndGoesOn) {
   const Outcome stopped =
-      run({"train", "tiny.toml", "--quiet", "--set", "train.steps=1000000"}, "",
-          "eval \"$COMMAND\" & child=$!\n"
+      run({"train", "tiny.toml", "--quiet", "--set", "train.steps=200000"}, "",
+          "eval \"exec $COMMAND\" & child=$!\n"
           "while ! grep -q '\"train\"' runs/tiny/metrics.jsonl 2>/dev/null; do sleep 0.05; done\n"
           "kill -TERM $child; wait $child");
   EXPECT_EQ(stopped.exit_code, 130) << stopped.err;
   const Outcome resumed = run({"inspect", "runs/tiny"});
   EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
-  EXPECT_THAT(resumed.out, HasSubstr("steps = 1000000"));
+  EXPECT_THAT(resumed.out, HasSubstr("steps = 200000"));
 }
 
 TEST_F(EndToEnd, EvalMeasuresWhatTrainingMeasured) {
@@ -246,8 +246,8 @@ TEST_F(EndToEnd, CompareFindsMistakesBeforeItTrains) {
 
 TEST_F(EndToEnd, CompareStopsOnASignalAndGoesOn) {
   const Outcome stopped =
-      run({"compare", "tiny.toml", "--quiet", "--set", "train.steps=1000000"}, "",
-          "eval \"$COMMAND\" & child=$!\n"
+      run({"compare", "tiny.toml", "--quiet", "--set", "train.steps=200000"}, "",
+          "eval \"exec $COMMAND\" & child=$!\n"
           "log=runs/tiny_compare/dot_product/seed_1/metrics.jsonl\n"
           "while ! grep -q '\"train\"' $log 2>/dev/null; do sleep 0.05; done\n"
           // Not INT: a shell starts background commands with that ignored, and ignored it stays.

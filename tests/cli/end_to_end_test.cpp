@@ -165,11 +165,8 @@ TEST_F(EndToEnd, GenerateRefusesWhatTheModelCannotDo) {
   const Outcome empty = run({"generate", "runs/tiny", "--prompt", ""});
   EXPECT_EQ(empty.exit_code, 2);
   EXPECT_THAT(empty.err, HasSubstr("at least one token"));
-  const Outcome long_prompt = run({"generate", "runs/tiny", "--prompt", std::string(48, 'x')});
-  EXPECT_EQ(long_prompt.exit_code, 2);
-  EXPECT_THAT(long_prompt.err, HasSubstr("48 tokens"));
   const Outcome far = run({"generate", "runs/tiny", "--prompt", "x", "--length", "60"});
-  EXPECT_EQ(far.code, 0) << "beyond the 48 tokens that the model holds: " << far.err;
+  EXPECT_EQ(far.exit_code, 0) << "beyond the 48 tokens that the model holds: " << far.err;
 }
 
 TEST_F(EndToEnd, InspectShowsRunCheckpointAndFile) {

@@ -20,7 +20,7 @@ Tensor dense(const Tensor& weights, int64_t padding) {
   return matrix;
 }
 
-Tensor split(const Tensor& x, int64_t heads) {  // [B, T, C] -> [B, H, T, R]
+Tensor by_head(const Tensor& x, int64_t heads) {  // [B, T, C] -> [B, H, T, R]
   return x.unflatten(2, {heads, x.size(2) / heads}).transpose(1, 2);
 }
 
@@ -36,9 +36,9 @@ TEST(ConvDense, OperatorEqualsTheMatrix) {
                      << "K " << kernel_size << ", T " << time << ", P " << padding);
         const Tensor matrix = dense(logits.softmax(-1), padding);
         const auto join = [](const Tensor& y) { return y.transpose(1, 2).flatten(2); };
-        EXPECT_TRUE(close(run(x, logits, dynamic(padding)), join(at::matmul(matrix, split(x, 3)))));
+        EXPECT_TRUE(close(run(x, logits, dynamic(padding)), join(at::matmul(matrix, by_head(x, 3)))));
         const Tensor grad_x = gradients(run, x, logits, dynamic(padding), grad)[0];
-        EXPECT_TRUE(close(grad_x, join(at::matmul(matrix.transpose(2, 3), split(grad, 3))), 1e-11));
+        EXPECT_TRUE(close(grad_x, join(at::matmul(matrix.transpose(2, 3), by_head(grad, 3))), 1e-11));
       }
     }
   }
@@ -152,7 +152,9 @@ TEST(ConvPacking, EqualsOneCallASequence) {
         EXPECT_TRUE(close(part(found[1]), expected[1]));
       }
     }
-    if (shared) EXPECT_TRUE(close(found[1], grad_weight));
+    if (shared) {
+      EXPECT_TRUE(close(found[1], grad_weight));
+    }
   }
 }
 

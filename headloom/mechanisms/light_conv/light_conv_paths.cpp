@@ -5,6 +5,9 @@
 // Memory beyond the operands is one tile's.
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "headloom/base/check.h"
 #include "headloom/mechanisms/light_conv/light_conv_dispatch.h"
 #include "headloom/mechanisms/light_conv/light_conv_reference.h"

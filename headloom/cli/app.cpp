@@ -61,7 +61,6 @@ int dispatch(int argc, char** argv) {
   CLI::App app("Train, compare and use the attention mechanisms that mainstream kernels leave out",
                "headloom");
   app.get_formatter()->label("SUBCOMMAND", "COMMAND");
-  app.get_formatter()->label("Subcommands", "Commands");
   app.get_formatter()->column_width(36);
   app.set_version_flag("--version",
                        cat("headloom ", HEADLOOM_VERSION, " (torch ", TORCH_VERSION, ")"));

@@ -13,6 +13,7 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
   for (const std::string& example : examples) footer += "  " + example + '\n';
   footer.pop_back();
   command->footer(footer);
+  command->group("Commands");
   // Kept aside, so that the message can name the nearest option.
   command->allow_extras();
   return command;

@@ -207,9 +207,9 @@ int compare_command(const Arguments& arguments) {
 void add_compare(CLI::App& app, Action& action) {
   CLI::App* command = add_command(
       app, "compare", "Train several mechanisms under the same seeds and data, and compare them.",
-      {"headloom compare recipes/listops.toml",
-       "headloom compare recipes/listops.toml --mechanisms dot_product,talking_heads --seeds 1,2,3",
-       "headloom compare recipes/listops.toml --folder runs/short --set train.steps=200"},
+      {"headloom compare recipes/demo.toml",
+       "headloom compare recipes/demo.toml --mechanisms dot_product,talking_heads --seeds 1,2,3",
+       "headloom compare recipes/demo.toml --folder runs/short --set train.steps=200"},
       kDetails);
   const auto arguments = std::make_shared<Arguments>();
   command->add_option("RECIPE", arguments->recipe, "TOML file that states the runs")->required();

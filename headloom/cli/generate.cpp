@@ -50,18 +50,6 @@ std::string read_prompt(const Arguments& arguments) {
   return text;
 }
 
-int64_t choose_length(const Arguments& arguments, int64_t prompt, int64_t max_length) {
-  HEADLOOM_CHECK(prompt < max_length, "generate",
-                 cat("a prompt shorter than the model's longest sequence, ", max_length, " tokens"),
-                 cat(prompt, " tokens"), "Shorten the prompt.");
-  const int64_t room = max_length - prompt;
-  if (!arguments.length) return std::min(kDefaultLength, room);
-  HEADLOOM_CHECK(*arguments.length <= room, "generate",
-                 cat("--length from 1 to ", room, ", the model's longest sequence less the prompt"),
-                 cat(*arguments.length));
-  return *arguments.length;
-}
-
 std::vector<int64_t> row_of(const at::Tensor& tokens, int64_t row) {
   const at::Tensor line = tokens[row].to(at::kCPU, at::kLong).contiguous();  // [T]
   const int64_t* begin = line.const_data_ptr<int64_t>();
@@ -95,8 +83,7 @@ int generate_command(const Arguments& arguments) {
   HEADLOOM_CHECK(!tokens.empty(), "generate", "a prompt of at least one token", "an empty prompt",
                  "Give --prompt TEXT.");
   nn::LanguageModel& model = text->language_model(*run.model);
-  const int64_t length =
-      choose_length(arguments, static_cast<int64_t>(tokens.size()), model.config().max_length);
+  const int64_t length = arguments.length.value_or(kDefaultLength);
   const at::Device device = run.model->parameters().front().device();
   const at::Tensor prompts = at::tensor(tokens, at::kLong)
                                  .unsqueeze(0)
@@ -125,9 +112,8 @@ void add_generate(CLI::App& app, Action& action) {
   nn::SamplingOptions& sampling = arguments->sampling;
   command->add_option("FOLDER", arguments->folder, "Folder of a run")->required();
   command->add_option("--prompt", arguments->prompt, "Text to continue (default: standard input)");
-  command->add_option(
-      "--length", arguments->length,
-      cat("Tokens to add (default: ", kDefaultLength, ", or what the model allows)"));
+  command->add_option("--length", arguments->length,
+                      cat("Tokens to add (default: ", kDefaultLength, ")"));
   command->add_option("--temperature", sampling.temperature, "0 takes the most probable token")
       ->capture_default_str();
   command->add_option("--top-k", sampling.top_k, "Choose among the k most probable; 0: among all")

@@ -33,9 +33,9 @@ void add_train(CLI::App& app, Action& action) {
   CLI::App* command = add_command(
       app, "train",
       "Train the model of a recipe, or go on where the run in the folder was stopped.",
-      {"headloom train recipes/listops.toml",
-       "headloom train recipes/listops.toml --folder runs/wide --set model.dim=256",
-       "headloom train recipes/listops.toml --set mixer.name=talking_heads --set train.seed=2"});
+      {"headloom train recipes/demo.toml",
+       "headloom train recipes/demo.toml --folder runs/wide --set model.dim=256",
+       "headloom train recipes/demo.toml --set mixer.name=talking_heads --set train.seed=2"});
   const auto arguments = std::make_shared<Arguments>();
   command->add_option("RECIPE", arguments->recipe, "TOML file that states the run")->required();
   command->add_option("--folder", arguments->run.folder,

@@ -47,6 +47,7 @@ std::shared_ptr<TokenMixer> make_mixer(const std::string& name, const MixerConfi
   OptionReader reader(cat("mixer ", name), options);
   std::shared_ptr<TokenMixer> mixer = mechanism.make(config, reader);
   reader.done();
+  mixer->mechanism = name;
   return mixer;
 }
 

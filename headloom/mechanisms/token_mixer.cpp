@@ -5,7 +5,7 @@
 namespace headloom {
 
 at::Tensor TokenMixer::cross(const at::Tensor&, const at::Tensor&, const at::Tensor&) {
-  fail(name(), "a mechanism with a cross form", "a mechanism that mixes one sequence only",
+  fail(cat("mixer ", mechanism), "a mechanism with a cross form", "a mechanism that mixes one sequence only",
        "Use dot_product for cross attention.");
 }
 

@@ -45,6 +45,9 @@ class TokenMixer : public torch::nn::Module {
 
   // Multiply-adds of one forward pass over a sequence of `length`, counted as two operations each.
   virtual double flops(int64_t length) const = 0;
+
+  // Its name in the registry, for messages; make_mixer() sets it.
+  std::string mechanism = "mixer";
 };
 
 }  // namespace headloom

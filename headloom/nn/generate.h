@@ -29,7 +29,8 @@ at::Tensor sample(const at::Tensor& logits, const SamplingOptions& options, int6
 // Continues prompts [B, T], T >= 1, by `length` tokens through the incremental state: [B, T +
 // length]. `on_token` sees each new column [B] as it is made and stops the generation by returning
 // false; the result then ends with that column. Runs in evaluation mode without gradients and
-// restores the mode of every submodule. Refuses an empty prompt and T + length > max_length.
+// restores the mode of every submodule. A model holds max_length tokens: when they are used up, the
+// text goes on from its newest max_length / 2. Refuses an empty prompt.
 at::Tensor generate(LanguageModel& model, const at::Tensor& prompts, int64_t length,
                     const SamplingOptions& options,
                     const std::function<bool(const at::Tensor&)>& on_token = {});

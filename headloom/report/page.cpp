@@ -26,7 +26,7 @@ constexpr const char* kPageStyle =
     "table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
     "th,td{padding:6px 18px 6px 0;text-align:left;border-bottom:1px solid var(--rule);"
     "white-space:nowrap}"
-    "th{font-size:13px;font-weight:600;color:var(--quiet)}"
+    "th{font-size:13px;font-weight:600;color:var(--quiet);white-space:normal;vertical-align:bottom}"
     "tbody tr:last-child td{border-bottom:0}.number{text-align:right}"
     ".charts{display:grid;gap:20px;margin-top:20px;"
     "grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr))}"

@@ -204,8 +204,11 @@ RunSummary Loop::finish() {
   const bool all_steps = result.step >= recipe_.train.steps;
   telemetry_.end(result, !result.completed ? "signal" : all_steps ? "steps" : "patience");
   telemetry_.sync();
-  HEADLOOM_CHECK(saved, options_.folder, "to save the last checkpoint", save_error_,
-                 "Make room and run the same command: it goes on from the checkpoint before.");
+  if (!saved) {
+    throw RunError(
+        cat(options_.folder, ": expected to save the last checkpoint; found ", save_error_,
+            " Make room and run the same command: it goes on from the checkpoint before."));
+  }
   write_summary(options_.folder + "/summary.json", result);
   return result;
 }

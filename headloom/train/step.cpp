@@ -16,6 +16,13 @@ const char* const kDivergenceAdvice =
     "Nothing was updated. A lower optimizer.lr, a longer schedule.warmup or train.clip = 1.0 may "
     "help.";
 
+// The input was fine: what failed is the run.
+void require_finite(double value, const std::string& where, const char* what) {
+  if (std::isfinite(value)) return;
+  throw RunError(
+      cat(where, ": expected a finite ", what, "; found ", value, ". ", kDivergenceAdvice));
+}
+
 }  // namespace
 
 at::Device device_of(const Recipe& recipe) {
@@ -54,8 +61,7 @@ void Stepper::accumulate(int64_t index, StepResult& total) {
   const tasks::Loss loss =
       task_.loss(compute_logits(model_, batch, recipe_.train.precision), batch);
   const double sum = loss.sum.item<double>();
-  HEADLOOM_CHECK(std::isfinite(sum), cat("batch ", index), "a finite loss", cat(sum),
-                 kDivergenceAdvice);
+  require_finite(sum, cat("batch ", index), "loss");
   HEADLOOM_CHECK(loss.weight > 0.0, cat("batch ", index), "something to predict",
                  cat("a loss of weight ", loss.weight));
   loss.sum.backward();
@@ -77,12 +83,13 @@ StepResult Stepper::operator()(int64_t step) {
     fail(name(step), cat("enough memory for batches of ", config.batch_size, " sequences"),
          error.what_without_backtrace(),
          "Halve train.batch_size and double train.accumulate: the result is the same.");
+  } catch (const RunError& error) {
+    throw RunError(cat(name(step), ", ", error.what()));
   } catch (const Error& error) {
     throw Error(cat(name(step), ", ", error.what()));
   }
   result.grad_norm = optimizer_.scale_and_clip(1.0 / result.weight, config.clip);
-  HEADLOOM_CHECK(std::isfinite(result.grad_norm), name(step), "a finite gradient",
-                 cat("a norm of ", result.grad_norm), kDivergenceAdvice);
+  require_finite(result.grad_norm, name(step), "gradient norm");
   result.lr = learning_rate(recipe_.schedule, recipe_.optimizer.lr, config.steps, step);
   optimizer_.step(result.lr);
   result.loss /= result.weight;

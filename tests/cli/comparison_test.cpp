@@ -96,7 +96,7 @@ TEST(Comparison, KeepsTheRestWhenARunFails) {
 
 TEST(Comparison, ShowsAMechanismWhoseRunsAllFailed) {
   const Comparison comparison = comparison_of({run_of("base", 1, 0.1), failed("other", 1)}, {1});
-  EXPECT_THAT(report::render_text(result_table(comparison)), HasSubstr("other      failed"));
+  EXPECT_EQ(result_table(comparison).rows[1], (std::vector<std::string>{"other", "failed"}));
   EXPECT_EQ(results_of(comparison)[1].verdict, "undecided");
   EXPECT_NO_THROW(comparison_page(comparison));
 }

@@ -115,14 +115,14 @@ TEST_F(EndToEnd, ALossThatIsNotFiniteIsAFailedRun) {
 
 TEST_F(EndToEnd, AnInterruptedRunSavesAndGoesOn) {
   const Outcome stopped =
-      run({"train", "tiny.toml", "--quiet", "--set", "train.steps=1000000"}, "",
-          "eval \"$COMMAND\" & child=$!\n"
+      run({"train", "tiny.toml", "--quiet", "--set", "train.steps=200000"}, "",
+          "eval \"exec $COMMAND\" & child=$!\n"
           "while ! grep -q '\"train\"' runs/tiny/metrics.jsonl 2>/dev/null; do sleep 0.05; done\n"
           "kill -TERM $child; wait $child");
   EXPECT_EQ(stopped.exit_code, 130) << stopped.err;
   const Outcome resumed = run({"inspect", "runs/tiny"});
   EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
-  EXPECT_THAT(resumed.out, HasSubstr("steps = 1000000"));
+  EXPECT_THAT(resumed.out, HasSubstr("steps = 200000"));
 }
 
 TEST_F(EndToEnd, EvalMeasuresWhatTrainingMeasured) {
@@ -165,12 +165,8 @@ TEST_F(EndToEnd, GenerateRefusesWhatTheModelCannotDo) {
   const Outcome empty = run({"generate", "runs/tiny", "--prompt", ""});
   EXPECT_EQ(empty.exit_code, 2);
   EXPECT_THAT(empty.err, HasSubstr("at least one token"));
-  const Outcome long_prompt = run({"generate", "runs/tiny", "--prompt", std::string(48, 'x')});
-  EXPECT_EQ(long_prompt.exit_code, 2);
-  EXPECT_THAT(long_prompt.err, HasSubstr("48 tokens"));
-  const Outcome far = run({"generate", "runs/tiny", "--prompt", "x", "--length", "48"});
-  EXPECT_EQ(far.exit_code, 2);
-  EXPECT_THAT(far.err, HasSubstr("--length from 1 to 47"));
+  const Outcome far = run({"generate", "runs/tiny", "--prompt", "x", "--length", "60"});
+  EXPECT_EQ(far.exit_code, 0) << "beyond the 48 tokens that the model holds: " << far.err;
 }
 
 TEST_F(EndToEnd, InspectShowsRunCheckpointAndFile) {
@@ -247,8 +243,8 @@ TEST_F(EndToEnd, CompareFindsMistakesBeforeItTrains) {
 
 TEST_F(EndToEnd, CompareStopsOnASignalAndGoesOn) {
   const Outcome stopped =
-      run({"compare", "tiny.toml", "--quiet", "--set", "train.steps=1000000"}, "",
-          "eval \"$COMMAND\" & child=$!\n"
+      run({"compare", "tiny.toml", "--quiet", "--set", "train.steps=200000"}, "",
+          "eval \"exec $COMMAND\" & child=$!\n"
           "log=runs/tiny_compare/dot_product/seed_1/metrics.jsonl\n"
           "while ! grep -q '\"train\"' $log 2>/dev/null; do sleep 0.05; done\n"
           // Not INT: a shell starts background commands with that ignored, and ignored it stays.

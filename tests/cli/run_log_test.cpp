@@ -48,7 +48,9 @@ TEST(RunLog, TimesAreTokensOverRates) {
 }
 
 TEST(RunLog, LeavesOutALastLineThatIsCutShort) {
-  EXPECT_EQ(read(std::string(kLog) + R"({"event":"train","st)").train.size(), 2u);
+  std::string text = kLog;
+  text.append(R"({"event":"train","st)");
+  EXPECT_EQ(read(text).train.size(), 2u);
   EXPECT_EQ(read("").train.size(), 0u);
 }
 

@@ -47,11 +47,11 @@ TEST(Registry, NameIsTakenOnce) {
 }
 
 TEST(MakeMixer, WidthIsAMultipleOfTheHeads) {
-  for (const auto& [dim, heads] : {std::pair{12, 5}, std::pair{0, 1}, std::pair{8, 0}}) {
-    EXPECT_THAT(
-        [dim = dim, heads = heads] { make_mixer("dot_product", config_of(dim, heads), {}); },
-        ThrowsMessage<Error>(AllOf(HasSubstr("multiple of the head count"),
-                                   HasSubstr(cat("width ", dim, ", heads ", heads)))));
+  for (const auto& sizes : {std::pair{12, 5}, std::pair{0, 1}, std::pair{8, 0}}) {
+    const auto make = [&] { make_mixer("dot_product", config_of(sizes.first, sizes.second), {}); };
+    EXPECT_THAT(make, ThrowsMessage<Error>(
+                          AllOf(HasSubstr("multiple of the head count"),
+                                HasSubstr(cat("width ", sizes.first, ", heads ", sizes.second)))));
   }
 }
 

@@ -153,11 +153,28 @@ TEST(Generate, RefusesWhatItCannotContinue) {
   EXPECT_THAT(refusal_of(at::zeros({2}, at::kLong), 3), HasSubstr("found shape [2]"));
   EXPECT_THAT(refusal_of(at::zeros({2, 1}), 3), HasSubstr("Float"));
   EXPECT_THAT(refusal_of(random_tokens(1, 1), -1), HasSubstr("length = -1"));
-  EXPECT_EQ(refusal_of(random_tokens(1, 20), 13),
-            "generate: expected at most max_length = 32 tokens, prompt included; found a prompt of "
-            "20 and 13 new ones. Generate fewer tokens, or cut the prompt.");
   EXPECT_THAT(refusal([&] { generate(*model, random_tokens(1, 1), 3, at_temperature(-1.0)); }),
               HasSubstr("temperature = -1"));
+}
+
+// The rule in its plainest form: after every token that fills the model, start anew from the newest
+// half.
+TEST(Generate, GoesOnFromTheNewestHalfBeyondMaxLength) {
+  const auto model = decided_model(causal_config());
+  const int64_t limit = model->config().max_length;
+  for (const int64_t prompt : {int64_t{3}, limit, limit + 5}) {
+    const Tensor prompts = random_tokens(2, prompt);
+    const Tensor found = generate(*model, prompts, 2 * limit, at_temperature(0.0));
+    ASSERT_EQ(found.size(1), prompt + 2 * limit);
+    Tensor window = prompt > limit ? prompts.narrow(1, prompt - limit / 2, limit / 2) : prompts;
+    for (int64_t i = 0; i < 2 * limit; ++i) {
+      if (window.size(1) > limit) window = window.narrow(1, window.size(1) - limit / 2, limit / 2);
+      const at::NoGradGuard no_grad;
+      const Tensor next = model->forward(window).select(1, -1).argmax(-1);  // [B]
+      ASSERT_TRUE(at::equal(found.select(1, prompt + i), next)) << "prompt " << prompt << ", " << i;
+      window = at::cat({window, next.unsqueeze(1)}, 1);
+    }
+  }
 }
 
 TEST(Generate, RefusesABidirectionalModel) {

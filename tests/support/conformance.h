@@ -119,7 +119,8 @@ Failures check_packing(const Operator& op, const Case& c);
 Failures check_causality(const Operator& op, const Case& c);
 // Nothing is read before it is written.
 Failures check_poison(const Operator& op, const Case& c);
-// The same bits twice, with one and two threads, with and without torch's deterministic flag.
+// The same bits twice, with one and two threads, with and without torch's deterministic flag; the
+// numbers of threads agree but for rounding.
 Failures check_determinism(const Operator& op, const Case& c);
 // Arguments are left as they were.
 Failures check_purity(const Operator& op, const Case& c);

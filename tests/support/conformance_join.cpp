@@ -1,4 +1,5 @@
 // Turns cases into tests.
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -41,15 +42,19 @@ bool packs_without_dropout(const Operator& op, const Case& c) {
   return is_packed(op, c) && !has_dropout(op, c);
 }
 
+// Cases are small: a second thread would only be waited for. check_determinism() brings it in.
 class Test : public ::testing::Test {
  public:
   explicit Test(std::function<Failures()> check) : check_(std::move(check)) {}
+  void SetUp() override { at::set_num_threads(1); }
+  void TearDown() override { at::set_num_threads(threads_); }
   void TestBody() override {
     for (const Failure& failure : check_()) ADD_FAILURE() << failure;
   }
 
  private:
   std::function<Failures()> check_;
+  int threads_ = at::get_num_threads();
 };
 
 void add(const std::string& op, const std::string& test, std::function<Failures()> check) {

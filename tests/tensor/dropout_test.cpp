@@ -5,6 +5,7 @@
 #include <torch/torch.h>
 
 #include <cmath>
+#include <vector>
 
 #include "headloom/base/rng.h"
 #include "tests/support/closeness.h"
@@ -41,7 +42,7 @@ TEST(DropoutMask, DecidesByRowMajorIndex) {
 }
 
 TEST(DropoutMask, PartsAreCutFromTheWhole) {
-  const at::IntArrayRef sizes{3, 6, 5};
+  const std::vector<int64_t> sizes{3, 6, 5};
   const Tensor whole = dropout_mask(sizes, 0.5, seed(2), kFloat);
   for (int64_t dim = 0; dim < 3; ++dim) {
     const Tensor part = dropout_mask(sizes, 0.5, seed(2), kFloat, dim, 1, 3);

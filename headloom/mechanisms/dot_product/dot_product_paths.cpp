@@ -20,8 +20,9 @@ using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
 constexpr const char* kOp = "dot_product_attention";
-// Elements of one tile of logits: 4 MiB of float32, about what one core's caches hold.
-constexpr int64_t kTileElements = int64_t{1} << 20;
+// Elements of one tile of logits: 1 MiB of float32. The graph of a tile's backward pass holds some
+// thirty tensors of that size at once.
+constexpr int64_t kTileElements = int64_t{1} << 18;
 
 double scale_of(const Tensor& q, const DotProductCall& call) {
   return call.scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(3))));

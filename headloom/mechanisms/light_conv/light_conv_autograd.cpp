@@ -54,6 +54,8 @@ struct ConvFunction : torch::autograd::Function<ConvFunction<Op>> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    // A backward pass inside an autocast region must not lower the sums that the kernels keep wide.
+    const c10::impl::ExcludeDispatchKeyGuard off(c10::autocast_dispatch_keyset);
     const variable_list saved = ctx->get_saved_variables();
     const Tensor &x = saved[0], &weight = saved[1], &conv_bias = saved[2];
     const ConvCall call = restore(Op::kName, ctx, saved);

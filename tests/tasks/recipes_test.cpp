@@ -1,0 +1,78 @@
+// Every recipe of the repository loads, and builds its task and a model of each mechanism it names.
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cctype>
+
+#include "headloom/tasks/task.h"
+#include "headloom/train/recipe.h"
+#include "tests/tasks/support.h"
+
+namespace headloom::tasks {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<std::string> recipes() {
+  const fs::path folder = fs::path(HEADLOOM_SOURCE_DIR) / "recipes";
+  std::vector<std::string> names;
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.path().extension() == ".toml") {
+      names.push_back(fs::relative(entry.path(), folder).string());
+    }
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+train::Recipe load(const std::string& name) {
+  return train::load_recipe((fs::path(HEADLOOM_SOURCE_DIR) / "recipes" / name).string());
+}
+
+std::unique_ptr<Task> make(const train::Recipe& recipe) {
+  TaskConfig config;
+  config.batch_size = recipe.train.batch_size;
+  config.seed = recipe.train.seed;
+  config.base_folder = recipe.base_folder;
+  return make_task(recipe.task, config, recipe.task_options);
+}
+
+class Recipes : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(Recipes, BuildTheirTasksAndModels) {
+  const train::Recipe recipe = load(GetParam());
+  const auto task = make(recipe);
+  EXPECT_NE(task->make_model(recipe.model), nullptr);
+  for (const std::string& mechanism : recipe.compare.mechanisms) {
+    nn::TransformerConfig config = recipe.model;
+    const auto options = recipe.compare.mixer_options.find(mechanism);
+    config.mixer = mechanism;
+    config.mixer_options =
+        options == recipe.compare.mixer_options.end() ? Options{} : options->second;
+    EXPECT_NE(task->make_model(config), nullptr) << mechanism;
+  }
+}
+
+TEST_P(Recipes, TrainAStepWhenSmall) {
+  if (GetParam().rfind("smoke/", 0) != 0) GTEST_SKIP() << "not a smoke recipe";
+  const train::Recipe recipe = load(GetParam());
+  const auto task = make(recipe);
+  const auto model = task->make_model(recipe.model);
+  const Batch batch = task->train_batch(0);
+  const Loss loss = task->loss(model->forward(batch), batch);
+  loss.sum.backward();
+  EXPECT_GT(loss.weight, 0.0);
+  for (const auto& parameter : model->named_parameters()) {
+    EXPECT_TRUE(parameter.value().grad().isfinite().all().item<bool>()) << parameter.key();
+  }
+  EXPECT_GE(task->validation_batches(), 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(Files, Recipes, ::testing::ValuesIn(recipes()), [](const auto& info) {
+  std::string name = info.param;
+  for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
+  return name;
+});
+
+}  // namespace
+}  // namespace headloom::tasks

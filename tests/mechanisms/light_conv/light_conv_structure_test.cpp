@@ -36,9 +36,11 @@ TEST(ConvDense, OperatorEqualsTheMatrix) {
                      << "K " << kernel_size << ", T " << time << ", P " << padding);
         const Tensor matrix = dense(logits.softmax(-1), padding);
         const auto join = [](const Tensor& y) { return y.transpose(1, 2).flatten(2); };
-        EXPECT_TRUE(close(run(x, logits, dynamic(padding)), join(at::matmul(matrix, by_head(x, 3)))));
+        EXPECT_TRUE(
+            close(run(x, logits, dynamic(padding)), join(at::matmul(matrix, by_head(x, 3)))));
         const Tensor grad_x = gradients(run, x, logits, dynamic(padding), grad)[0];
-        EXPECT_TRUE(close(grad_x, join(at::matmul(matrix.transpose(2, 3), by_head(grad, 3))), 1e-11));
+        EXPECT_TRUE(
+            close(grad_x, join(at::matmul(matrix.transpose(2, 3), by_head(grad, 3))), 1e-11));
       }
     }
   }

@@ -4,7 +4,7 @@ FOLDER := $(if $(filter cpu cuda,$(PRESET)),build,build-$(PRESET))
 PYTHON := .venv/bin/python
 export PYTHONPATH := $(CURDIR)/python
 
-.PHONY: help setup build everything demo test test-fast asan bench format lint docs clean
+.PHONY: help setup build everything demo test test-fast asan bench format lint clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14

@@ -19,6 +19,25 @@ HEADLOOM_INLINE float dropout_mask_element(const DropoutMaskArgs& args, int64_t 
                                                                                   : 0.0f;
 }
 
+// Elements [begin, end) of the part, in memory of the processor. One block of random words serves
+// the four elements that share it.
+inline void fill_dropout_mask(const DropoutMaskArgs& args, int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end;) {
+    const int64_t in_run = i % args.run;
+    const int64_t element = i / args.run * args.stride + args.offset + in_run;
+    const int64_t word = element % 4;
+    const int64_t left_in_run = args.run - in_run, left = end - i;
+    int64_t count = 4 - word;
+    count = count < left_in_run ? count : left_in_run;
+    count = count < left ? count : left;
+    const Philox4 block = philox4x32(args.seed, static_cast<uint64_t>(element / 4));
+    for (int64_t k = 0; k < count; ++k) {
+      args.out[i + k] = block.word[word + k] >= args.threshold ? args.kept : 0.0f;
+    }
+    i += count;
+  }
+}
+
 // Fills out, a pointer on the current CUDA device, in the order of `stream` (a cudaStream_t).
 // Returns nullptr, or CUDA's description of what went wrong. Linked only when torch has CUDA.
 const char* fill_dropout_mask_cuda(const DropoutMaskArgs& args, void* stream);

@@ -15,9 +15,8 @@ namespace headloom {
 namespace {
 
 void fill_on_cpu(const DropoutMaskArgs& args) {
-  parallel_for(0, args.count, 1 << 14, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) args.out[i] = dropout_mask_element(args, i);
-  });
+  parallel_for(0, args.count, 1 << 14,
+               [&](int64_t begin, int64_t end) { fill_dropout_mask(args, begin, end); });
 }
 
 #if defined(HEADLOOM_WITH_CUDA)

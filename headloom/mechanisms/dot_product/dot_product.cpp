@@ -20,51 +20,70 @@ constexpr const char* kOp = "dot_product_attention";
 using Halves = DotProductHalves;
 using Gradients = DotProductGradients;
 
-#define HEADLOOM_DOT_PRODUCT_OPTIONS                                               \
-  const OptionalTensor &bias, const OptionalTensor &key_padding_mask, bool causal, \
-      std::optional<double> scale, double dropout_p, const OptionalTensor &seed,   \
-      const OptionalTensor &cu_seqlens_q, const OptionalTensor &cu_seqlens_k
-#define HEADLOOM_DOT_PRODUCT_CALL                                                      \
-  DotProductCall {                                                                     \
-    bias, key_padding_mask, causal, scale, dropout_p, seed, cu_seqlens_q, cu_seqlens_k \
+// What the dispatcher calls, with the keyword arguments one by one.
+template <class Read = decltype(&DotProductOp::read)>
+struct Kernels;
+
+template <class... Options>
+struct Kernels<DotProductCall (*)(Options...)> {
+  static Tensor plain(const Tensor& q, const Tensor& k, const Tensor& v, Options... options) {
+    return std::get<0>(call_dot_product_forward(q, k, v, DotProductOp::read(options...), false));
   }
 
-Halves forward_kernel(const Tensor& q, const Tensor& k, const Tensor& v,
-                      HEADLOOM_DOT_PRODUCT_OPTIONS, bool bias_gradient) {
-  const DotProductCall call = HEADLOOM_DOT_PRODUCT_CALL;
-  check_dot_product(q, k, v, call);
-  return dot_product_forward(q, k, v, call, bias_gradient);
-}
-
-Gradients backward_kernel(const Tensor& grad_out, const Tensor& q, const Tensor& k, const Tensor& v,
-                          const Tensor& out, const Tensor& log_sum_exp,
-                          HEADLOOM_DOT_PRODUCT_OPTIONS, bool bias_gradient) {
-  return dot_product_backward(grad_out, q, k, v, out, log_sum_exp, HEADLOOM_DOT_PRODUCT_CALL,
-                              bias_gradient);
-}
-
-Tensor plain_kernel(const Tensor& q, const Tensor& k, const Tensor& v,
-                    HEADLOOM_DOT_PRODUCT_OPTIONS) {
-  return std::get<0>(call_dot_product_forward(q, k, v, HEADLOOM_DOT_PRODUCT_CALL, false));
-}
-
-Halves forward_meta(const Tensor& q, const Tensor& k, const Tensor& v, HEADLOOM_DOT_PRODUCT_OPTIONS,
-                    bool) {
-  check_dot_product(q, k, v, HEADLOOM_DOT_PRODUCT_CALL);
-  return {
-      at::empty_symint({q.sym_size(0), q.sym_size(1), q.sym_size(2), v.sym_size(3)}, q.options()),
-      at::empty_symint({q.sym_size(0), q.sym_size(1), q.sym_size(2)},
-                       q.options().dtype(dot_product_accumulation_type(q)))};
-}
-
-Gradients backward_meta(const Tensor&, const Tensor& q, const Tensor& k, const Tensor& v,
-                        const Tensor&, const Tensor&, HEADLOOM_DOT_PRODUCT_OPTIONS,
+  static Halves forward(const Tensor& q, const Tensor& k, const Tensor& v, Options... options,
                         bool bias_gradient) {
-  (void)HEADLOOM_DOT_PRODUCT_CALL;
-  return {at::empty_symint(q.sym_sizes(), q.options()),
-          at::empty_symint(k.sym_sizes(), k.options()),
-          at::empty_symint(v.sym_sizes(), v.options()),
-          bias_gradient ? at::empty_symint(bias->sym_sizes(), bias->options()) : or_empty({}, q)};
+    const DotProductCall call = DotProductOp::read(options...);
+    check_dot_product(q, k, v, call);
+    return dot_product_forward(q, k, v, call, bias_gradient);
+  }
+
+  static Halves forward_meta(const Tensor& q, const Tensor& k, const Tensor& v, Options... options,
+                             bool) {
+    check_dot_product(q, k, v, DotProductOp::read(options...));
+    return {
+        at::empty_symint({q.sym_size(0), q.sym_size(1), q.sym_size(2), v.sym_size(3)}, q.options()),
+        at::empty_symint({q.sym_size(0), q.sym_size(1), q.sym_size(2)},
+                         q.options().dtype(dot_product_accumulation_type(q)))};
+  }
+
+  static Gradients backward(const Tensor& grad_out, const Tensor& q, const Tensor& k,
+                            const Tensor& v, const Tensor& out, const Tensor& log_sum_exp,
+                            Options... options, bool bias_gradient) {
+    return dot_product_backward(grad_out, q, k, v, out, log_sum_exp, DotProductOp::read(options...),
+                                bias_gradient);
+  }
+
+  static Gradients backward_meta(const Tensor&, const Tensor& q, const Tensor& k, const Tensor& v,
+                                 const Tensor&, const Tensor&, Options... options,
+                                 bool bias_gradient) {
+    const auto like = [](const Tensor& x) { return at::empty_symint(x.sym_sizes(), x.options()); };
+    return {like(q), like(k), like(v),
+            bias_gradient ? like(*DotProductOp::read(options...).bias) : or_empty({}, q)};
+  }
+
+  template <class Signature>
+  static c10::TypedOperatorHandle<Signature> find(const char* name) {
+    return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+  }
+  static auto find_plain() {
+    return find<Tensor(const Tensor&, const Tensor&, const Tensor&, Options...)>(
+        "headloom::dot_product_attention");
+  }
+  static auto find_forward() {
+    return find<Halves(const Tensor&, const Tensor&, const Tensor&, Options..., bool)>(
+        "headloom::dot_product_attention_forward");
+  }
+  static auto find_backward() {
+    return find<Gradients(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                          const Tensor&, Options..., bool)>(
+        "headloom::dot_product_attention_backward");
+  }
+};
+
+void implement(torch::Library& m) {
+  m.impl("dot_product_attention", &Kernels<>::plain);
+  m.impl("dot_product_attention_forward", &Kernels<>::forward);
+  m.impl("dot_product_attention_backward", &Kernels<>::backward);
 }
 
 }  // namespace
@@ -107,37 +126,34 @@ void check_dot_product(const Tensor& q, const Tensor& k, const Tensor& v,
 
 Tensor dot_product_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                              const DotProductOptions& options) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("headloom::dot_product_attention", "")
-                             .typed<Tensor(const Tensor&, const Tensor&, const Tensor&,
-                                           HEADLOOM_DOT_PRODUCT_OPTIONS)>();
-  OptionalTensor seed = options.seed;
-  if (options.dropout_p > 0.0 && !seed) seed = new_seed();
-  return op.call(q, k, v, options.bias, options.key_padding_mask, options.causal, options.scale,
-                 options.dropout_p, seed, options.cu_seqlens_q, options.cu_seqlens_k);
+  DotProductCall call{options.bias,         options.key_padding_mask, options.causal,
+                      options.scale,        options.dropout_p,        options.seed,
+                      options.cu_seqlens_q, options.cu_seqlens_k};
+  if (call.dropout_p > 0.0 && !call.seed) call.seed = new_seed();
+  return call_dot_product(q, k, v, call);
+}
+
+Tensor call_dot_product(const Tensor& q, const Tensor& k, const Tensor& v,
+                        const DotProductCall& call) {
+  static const auto op = Kernels<>::find_plain();
+  return DotProductOp::write(call,
+                             [&](const auto&... options) { return op.call(q, k, v, options...); });
 }
 
 Halves call_dot_product_forward(const Tensor& q, const Tensor& k, const Tensor& v,
                                 const DotProductCall& call, bool bias_gradient) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("headloom::dot_product_attention_forward", "")
-                             .typed<Halves(const Tensor&, const Tensor&, const Tensor&,
-                                           HEADLOOM_DOT_PRODUCT_OPTIONS, bool)>();
-  return op.call(q, k, v, call.bias, call.key_padding_mask, call.causal, call.scale, call.dropout_p,
-                 call.seed, call.cu_seqlens_q, call.cu_seqlens_k, bias_gradient);
+  static const auto op = Kernels<>::find_forward();
+  return DotProductOp::write(
+      call, [&](const auto&... options) { return op.call(q, k, v, options..., bias_gradient); });
 }
 
 Gradients call_dot_product_backward(const Tensor& grad_out, const Tensor& q, const Tensor& k,
                                     const Tensor& v, const Tensor& out, const Tensor& log_sum_exp,
                                     const DotProductCall& call, bool bias_gradient) {
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("headloom::dot_product_attention_backward", "")
-          .typed<Gradients(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                           const Tensor&, const Tensor&, HEADLOOM_DOT_PRODUCT_OPTIONS, bool)>();
-  return op.call(grad_out, q, k, v, out, log_sum_exp, call.bias, call.key_padding_mask, call.causal,
-                 call.scale, call.dropout_p, call.seed, call.cu_seqlens_q, call.cu_seqlens_k,
-                 bias_gradient);
+  static const auto op = Kernels<>::find_backward();
+  return DotProductOp::write(call, [&](const auto&... options) {
+    return op.call(grad_out, q, k, v, out, log_sum_exp, options..., bias_gradient);
+  });
 }
 
 TORCH_LIBRARY_FRAGMENT(headloom, m) {
@@ -158,21 +174,17 @@ TORCH_LIBRARY_FRAGMENT(headloom, m) {
 }
 
 TORCH_LIBRARY_IMPL(headloom, CPU, m) {
-  m.impl("dot_product_attention", plain_kernel);
-  m.impl("dot_product_attention_forward", forward_kernel);
-  m.impl("dot_product_attention_backward", backward_kernel);
+  implement(m);
 }
 
 TORCH_LIBRARY_IMPL(headloom, CUDA, m) {
-  m.impl("dot_product_attention", plain_kernel);
-  m.impl("dot_product_attention_forward", forward_kernel);
-  m.impl("dot_product_attention_backward", backward_kernel);
+  implement(m);
 }
 
 TORCH_LIBRARY_IMPL(headloom, Meta, m) {
-  m.impl("dot_product_attention", plain_kernel);
-  m.impl("dot_product_attention_forward", forward_meta);
-  m.impl("dot_product_attention_backward", backward_meta);
+  m.impl("dot_product_attention", &Kernels<>::plain);
+  m.impl("dot_product_attention_forward", &Kernels<>::forward_meta);
+  m.impl("dot_product_attention_backward", &Kernels<>::backward_meta);
 }
 
 }  // namespace headloom

@@ -3,6 +3,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include <utility>
+
 #include "headloom/mechanisms/dot_product/dot_product.h"
 #include "headloom/mechanisms/dot_product/dot_product_dispatch.h"
 #include "headloom/tensor/gradients.h"
@@ -15,27 +17,40 @@ using OptionalTensor = std::optional<Tensor>;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+void save(AutogradContext* ctx, const Tensor& q, const Tensor& k, const Tensor& v,
+          const DotProductCall& call, const DotProductHalves& halves) {
+  ctx->save_for_backward(
+      {q, k, v, value_or_undefined(call.bias), value_or_undefined(call.key_padding_mask),
+       value_or_undefined(call.seed), value_or_undefined(call.cu_seqlens_q),
+       value_or_undefined(call.cu_seqlens_k), std::get<0>(halves), std::get<1>(halves)});
+  ctx->saved_data["causal"] = call.causal;
+  ctx->saved_data["scale"] = call.scale;
+  ctx->saved_data["dropout_p"] = call.dropout_p;
+}
+
+DotProductCall restore(AutogradContext* ctx, const variable_list& saved) {
+  return {as_optional(saved[3]),
+          as_optional(saved[4]),
+          ctx->saved_data["causal"].toBool(),
+          ctx->saved_data["scale"].toOptional<double>(),
+          ctx->saved_data["dropout_p"].toDouble(),
+          as_optional(saved[5]),
+          as_optional(saved[6]),
+          as_optional(saved[7])};
+}
+
 // Saved: the inputs, the output and the log-sum-exp, all O(T); the weights are computed again.
 struct DotProductFunction : torch::autograd::Function<DotProductFunction> {
+  // The bias comes apart from `call`, where autograd would not see it.
   static Tensor forward(AutogradContext* ctx, const Tensor& q, const Tensor& k, const Tensor& v,
-                        const OptionalTensor& bias, const OptionalTensor& key_padding_mask,
-                        bool causal, std::optional<double> scale, double dropout_p,
-                        const OptionalTensor& seed, const OptionalTensor& cu_seqlens_q,
-                        const OptionalTensor& cu_seqlens_k) {
+                        const OptionalTensor& bias, DotProductCall call) {
+    call.bias = bias;
     const bool bias_gradient = bias && bias->requires_grad();
     const at::AutoDispatchBelowADInplaceOrView below;
-    auto [out, log_sum_exp] = call_dot_product_forward(
-        q, k, v,
-        {bias, key_padding_mask, causal, scale, dropout_p, seed, cu_seqlens_q, cu_seqlens_k},
-        bias_gradient);
-    ctx->save_for_backward({q, k, v, value_or_undefined(bias), value_or_undefined(key_padding_mask),
-                            value_or_undefined(seed), value_or_undefined(cu_seqlens_q),
-                            value_or_undefined(cu_seqlens_k), out, log_sum_exp});
-    ctx->saved_data["causal"] = causal;
-    ctx->saved_data["scale"] = scale;
-    ctx->saved_data["dropout_p"] = dropout_p;
+    const DotProductHalves halves = call_dot_product_forward(q, k, v, call, bias_gradient);
+    save(ctx, q, k, v, call, halves);
     ctx->saved_data["bias_gradient"] = bias_gradient;
-    return out;
+    return std::get<0>(halves);
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
@@ -44,15 +59,8 @@ struct DotProductFunction : torch::autograd::Function<DotProductFunction> {
     const variable_list saved = ctx->get_saved_variables();
     const Tensor &q = saved[0], &k = saved[1], &v = saved[2], &bias = saved[3];
     const bool bias_gradient = ctx->saved_data["bias_gradient"].toBool();
-    const DotProductCall call{as_optional(bias),
-                              as_optional(saved[4]),
-                              ctx->saved_data["causal"].toBool(),
-                              ctx->saved_data["scale"].toOptional<double>(),
-                              ctx->saved_data["dropout_p"].toDouble(),
-                              as_optional(saved[5]),
-                              as_optional(saved[6]),
-                              as_optional(saved[7])};
-    variable_list result(11);
+    const DotProductCall call = restore(ctx, saved);
+    variable_list result(5);
     if (needs_graph({grads[0], q, k, v, bias})) {
       const auto found = gradients_of(
           [&](const std::vector<Tensor>& x) {
@@ -74,49 +82,42 @@ struct DotProductFunction : torch::autograd::Function<DotProductFunction> {
   }
 };
 
-Tensor autograd_kernel(const Tensor& q, const Tensor& k, const Tensor& v,
-                       const OptionalTensor& bias, const OptionalTensor& key_padding_mask,
-                       bool causal, std::optional<double> scale, double dropout_p,
-                       const OptionalTensor& seed, const OptionalTensor& cu_seqlens_q,
-                       const OptionalTensor& cu_seqlens_k) {
-  return DotProductFunction::apply(q, k, v, bias, key_padding_mask, causal, scale, dropout_p, seed,
-                                   cu_seqlens_q, cu_seqlens_k);
-}
+template <class Read = decltype(&DotProductOp::read)>
+struct Wrappers;
 
-// Attention runs in autocast's lower precision; the accumulation inside stays in float32.
-template <c10::DeviceType device>
-Tensor autocast_kernel(const Tensor& q, const Tensor& k, const Tensor& v,
-                       const OptionalTensor& bias, const OptionalTensor& key_padding_mask,
-                       bool causal, std::optional<double> scale, double dropout_p,
-                       const OptionalTensor& seed, const OptionalTensor& cu_seqlens_q,
-                       const OptionalTensor& cu_seqlens_k) {
-  const c10::impl::ExcludeDispatchKeyGuard off(
-      c10::DispatchKeySet(at::autocast::get_autocast_dispatch_key_from_device_type(device)));
-  const at::ScalarType type = at::autocast::get_autocast_dtype(device);
-  const auto cast = [&](const Tensor& x) { return at::autocast::cached_cast(type, x, device); };
-  DotProductOptions options{bias ? OptionalTensor(cast(*bias)) : std::nullopt,
-                            key_padding_mask,
-                            causal,
-                            scale,
-                            dropout_p,
-                            seed,
-                            cu_seqlens_q,
-                            cu_seqlens_k};
-  return dot_product_attention(cast(q), cast(k), cast(v), options);
-}
+template <class... Options>
+struct Wrappers<DotProductCall (*)(Options...)> {
+  static Tensor autograd(const Tensor& q, const Tensor& k, const Tensor& v, Options... options) {
+    DotProductCall call = DotProductOp::read(options...);
+    const OptionalTensor bias = std::exchange(call.bias, std::nullopt);
+    return DotProductFunction::apply(q, k, v, bias, call);
+  }
+
+  // Attention runs in autocast's lower precision; the accumulation inside stays in float32.
+  template <c10::DeviceType device>
+  static Tensor autocast(const Tensor& q, const Tensor& k, const Tensor& v, Options... options) {
+    const c10::impl::ExcludeDispatchKeyGuard off(
+        c10::DispatchKeySet(at::autocast::get_autocast_dispatch_key_from_device_type(device)));
+    const at::ScalarType type = at::autocast::get_autocast_dtype(device);
+    const auto cast = [&](const Tensor& x) { return at::autocast::cached_cast(type, x, device); };
+    DotProductCall call = DotProductOp::read(options...);
+    if (call.bias) call.bias = cast(*call.bias);
+    return call_dot_product(cast(q), cast(k), cast(v), call);
+  }
+};
 
 }  // namespace
 
 TORCH_LIBRARY_IMPL(headloom, Autograd, m) {
-  m.impl("dot_product_attention", autograd_kernel);
+  m.impl("dot_product_attention", &Wrappers<>::autograd);
 }
 
 TORCH_LIBRARY_IMPL(headloom, AutocastCPU, m) {
-  m.impl("dot_product_attention", autocast_kernel<c10::DeviceType::CPU>);
+  m.impl("dot_product_attention", &Wrappers<>::autocast<c10::DeviceType::CPU>);
 }
 
 TORCH_LIBRARY_IMPL(headloom, AutocastCUDA, m) {
-  m.impl("dot_product_attention", autocast_kernel<c10::DeviceType::CUDA>);
+  m.impl("dot_product_attention", &Wrappers<>::autocast<c10::DeviceType::CUDA>);
 }
 
 }  // namespace headloom

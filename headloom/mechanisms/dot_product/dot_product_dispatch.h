@@ -17,6 +17,24 @@ struct DotProductCall {
   std::optional<at::Tensor> seed, cu_seqlens_q, cu_seqlens_k;
 };
 
+// The keyword arguments, stated once: the signature of read() is that of the schema, and write()
+// passes a call's fields in the same order.
+struct DotProductOp {
+  using OptionalTensor = std::optional<at::Tensor>;
+
+  static DotProductCall read(const OptionalTensor& bias, const OptionalTensor& key_padding_mask,
+                             bool causal, std::optional<double> scale, double dropout_p,
+                             const OptionalTensor& seed, const OptionalTensor& cu_seqlens_q,
+                             const OptionalTensor& cu_seqlens_k) {
+    return {bias, key_padding_mask, causal, scale, dropout_p, seed, cu_seqlens_q, cu_seqlens_k};
+  }
+  template <class Receiver>
+  static auto write(const DotProductCall& call, const Receiver& receive) {
+    return receive(call.bias, call.key_padding_mask, call.causal, call.scale, call.dropout_p,
+                   call.seed, call.cu_seqlens_q, call.cu_seqlens_k);
+  }
+};
+
 // Refuses bad arguments. Sizes may be symbolic.
 void check_dot_product(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                        const DotProductCall& call);
@@ -38,7 +56,9 @@ at::ScalarType dot_product_accumulation_type(const at::Tensor& x);
 at::Tensor dot_product_composite(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                  const DotProductCall& call);
 
-// The same two halves through torch's dispatcher.
+// The operator and its two halves through torch's dispatcher.
+at::Tensor call_dot_product(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const DotProductCall& call);
 DotProductHalves call_dot_product_forward(const at::Tensor& q, const at::Tensor& k,
                                           const at::Tensor& v, const DotProductCall& call,
                                           bool bias_gradient);

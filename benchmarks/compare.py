@@ -68,10 +68,10 @@ def main():
     arguments = parse()
     restart_in_tier(arguments.tier)
     import torch
-    from cases import MECHANISMS, load
-    from harness import PASSES, Disagreement, machine_limits, measure
 
     import headloom
+    from cases import MECHANISMS, load
+    from harness import PASSES, Disagreement, machine_limits, measure
 
     names = MECHANISMS if arguments.mechanism == "all" else arguments.mechanism.split(",")
     unknown = [name for name in names if name not in MECHANISMS]

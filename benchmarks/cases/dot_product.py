@@ -3,10 +3,10 @@
 import math
 
 import torch
-from harness import Case
 from torch.nn.functional import scaled_dot_product_attention
 
 import headloom
+from harness import Case
 
 
 def composition(causal):

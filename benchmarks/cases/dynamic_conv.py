@@ -1,10 +1,10 @@
 """Dynamic convolution; the kernels are given as logits, as the operator takes them."""
 
 import torch
-from harness import Case
 
 import headloom
 from cases.convolution import QUICK_SIZE, SIZES, banded, shifted, unfolded
+from harness import Case
 
 
 def over_positions(form, left):

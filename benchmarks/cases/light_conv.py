@@ -1,11 +1,11 @@
 """Lightweight convolution; the peer that users pick is a grouped conv1d."""
 
 import torch
-from harness import Case
 from torch.nn.functional import conv1d, pad
 
 import headloom
 from cases.convolution import QUICK_SIZE, SIZES, banded, shifted, unfolded
+from harness import Case
 
 
 def over_positions(form, left):

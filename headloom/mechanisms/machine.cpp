@@ -1,5 +1,5 @@
-// What tools ask of the library besides its mechanisms: what it was built with, and the arithmetic peak
-// that times are compared with.
+// What tools ask of the library besides its mechanisms: what it was built with, and the arithmetic
+// peak that times are compared with.
 #include <torch/library.h>
 #include <torch/version.h>
 

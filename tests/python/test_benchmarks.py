@@ -5,9 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import harness
 import pytest
 import torch
+
+import harness
 
 ROOT = Path(__file__).resolve().parents[2]
 

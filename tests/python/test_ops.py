@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
-from operators import EXAMPLES
 
 import headloom
+from operators import EXAMPLES
 
 examples = pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: e.id)
 

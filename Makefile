@@ -15,7 +15,7 @@ setup:  ## install what is missing: Debian packages, .venv with torch
 build: setup  ## configure and compile; leaves build/headloom and build/libheadloom.so
 	@scripts/build.sh $(PRESET) product
 
-everything: setup
+everything: setup  ## the same, with tests and benchmarks
 	@scripts/build.sh $(PRESET)
 
 demo: build  ## train three mechanisms on ListOps, print the table, write runs/demo/report.html

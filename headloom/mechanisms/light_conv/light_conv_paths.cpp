@@ -145,7 +145,7 @@ ConvGradients conv_backward(const Tensor& grad_out, const Tensor& x, const Tenso
       Tensor grad_taps = band_of(at::matmul(grad_rows, read.transpose(-2, -1)));  // [B, n, H, K]
       if (weights.multiplier.defined()) grad_taps = grad_taps * weights.multiplier;
       if (shared) {
-        grad_weight.add_(grad_taps.sum({0, 1}));
+        grad_weight.add_(grad_taps.sum(at::IntArrayRef({0, 1})));
       } else {
         tile.of(grad_weight).copy_(softmax_gradient(grad_taps, weights.normalised, call));
       }
@@ -160,7 +160,8 @@ ConvGradients conv_backward(const Tensor& grad_out, const Tensor& x, const Tenso
   const Tensor grad_x =
       wanted[0] ? zero_padding(grad_window.narrow(1, taps.left(), x.size(1)), call).contiguous()
                 : Tensor();
-  return {result(grad_x), result(grad_weight), result(wanted[2] ? grad_y.sum({0, 1}) : Tensor())};
+  return {result(grad_x), result(grad_weight),
+          result(wanted[2] ? grad_y.sum(at::IntArrayRef({0, 1})) : Tensor())};
 }
 
 }  // namespace headloom

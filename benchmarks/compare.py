@@ -19,11 +19,13 @@ from pathlib import Path
 TUNED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(8 << 30)}
 # Some environments pin OpenBLAS to another processor's kernels; no tier keeps that.
 UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+# The profiler that counts memory would print two lines a measurement.
+QUIET = {"KINETO_LOG_LEVEL": "99"}
 
 
 def restart_in_tier(tier):
     """The allocator reads its settings when a process starts."""
-    wanted = {key: value for key, value in os.environ.items() if key not in UNSET}
+    wanted = {key: value for key, value in os.environ.items() if key not in UNSET} | QUIET
     for key, value in TUNED.items():
         if tier == "tuned":
             wanted[key] = value

@@ -6,6 +6,11 @@
 
 namespace headloom {
 
+// The dtype of sums over elements of x: float64 for float64, float32 otherwise.
+inline at::ScalarType accumulation_type(const at::Tensor& x) {
+  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
 // Carries a type to a generic lambda: dispatch_floating(type, op, [&](auto tag) { using T =
 // typename decltype(tag)::type; ... }).
 template <class T>

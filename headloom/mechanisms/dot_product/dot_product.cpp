@@ -7,6 +7,7 @@
 #include "headloom/base/check.h"
 #include "headloom/mechanisms/dot_product/dot_product_dispatch.h"
 #include "headloom/tensor/contract.h"
+#include "headloom/tensor/dispatch.h"
 #include "headloom/tensor/dropout.h"
 #include "headloom/tensor/gradients.h"
 
@@ -43,7 +44,7 @@ struct Kernels<DotProductCall (*)(Options...)> {
     return {
         at::empty_symint({q.sym_size(0), q.sym_size(1), q.sym_size(2), v.sym_size(3)}, q.options()),
         at::empty_symint({q.sym_size(0), q.sym_size(1), q.sym_size(2)},
-                         q.options().dtype(dot_product_accumulation_type(q)))};
+                         q.options().dtype(accumulation_type(q)))};
   }
 
   static Gradients backward(const Tensor& grad_out, const Tensor& q, const Tensor& k,

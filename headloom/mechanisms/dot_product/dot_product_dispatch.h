@@ -49,8 +49,6 @@ DotProductGradients dot_product_backward(const at::Tensor& grad_out, const at::T
                                          const at::Tensor& k, const at::Tensor& v,
                                          const at::Tensor& out, const at::Tensor& log_sum_exp,
                                          const DotProductCall& call, bool bias_gradient);
-// float64 for float64, float32 otherwise.
-at::ScalarType dot_product_accumulation_type(const at::Tensor& x);
 
 // The whole call through the reference, for derivatives of derivatives: O(Tq Tk) memory.
 at::Tensor dot_product_composite(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

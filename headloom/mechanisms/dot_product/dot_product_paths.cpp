@@ -11,6 +11,7 @@
 #include "headloom/base/check.h"
 #include "headloom/mechanisms/dot_product/dot_product_reference.h"
 #include "headloom/tensor/contract.h"
+#include "headloom/tensor/dispatch.h"
 #include "headloom/tensor/gradients.h"
 
 namespace headloom {
@@ -94,7 +95,7 @@ DotProductCall in_type(DotProductCall call, at::ScalarType type) {
 
 DotProductHalves tiled_forward(const Tensor& q, const Tensor& k, const Tensor& v,
                                const DotProductCall& given) {
-  const at::ScalarType type = dot_product_accumulation_type(q);
+  const at::ScalarType type = accumulation_type(q);
   const DotProductCall call = in_type(given, type);
   const Tensor wide_k = k.to(type), wide_v = v.to(type);
   const Tensor out = at::empty({q.size(0), q.size(1), q.size(2), v.size(3)}, q.options());
@@ -113,7 +114,7 @@ DotProductHalves tiled_forward(const Tensor& q, const Tensor& k, const Tensor& v
 DotProductGradients tiled_backward(const Tensor& grad_out, const Tensor& q, const Tensor& k,
                                    const Tensor& v, const DotProductCall& given,
                                    bool bias_gradient) {
-  const at::ScalarType type = dot_product_accumulation_type(q);
+  const at::ScalarType type = accumulation_type(q);
   const DotProductCall call = in_type(given, type);
   const Tensor wide_k = k.to(type), wide_v = v.to(type);
   const Tensor grad_q = at::empty(q.sizes(), q.options());
@@ -175,10 +176,6 @@ struct Packed {
 
 }  // namespace
 
-at::ScalarType dot_product_accumulation_type(const Tensor& x) {
-  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
-
 DotProductHalves dot_product_forward(const Tensor& q, const Tensor& k, const Tensor& v,
                                      const DotProductCall& call, bool bias_gradient) {
   if (!call.cu_seqlens_q) {
@@ -187,8 +184,8 @@ DotProductHalves dot_product_forward(const Tensor& q, const Tensor& k, const Ten
   }
   const Packed packed(q, k, call);
   const Tensor out = at::empty({q.size(0), q.size(1), q.size(2), v.size(3)}, q.options());
-  const Tensor log_sum_exp = at::empty({q.size(0), q.size(1), q.size(2)},
-                                       q.options().dtype(dot_product_accumulation_type(q)));
+  const Tensor log_sum_exp =
+      at::empty({q.size(0), q.size(1), q.size(2)}, q.options().dtype(accumulation_type(q)));
   for (size_t s = 0; s < packed.size(); ++s) {
     const auto [part_out, part_lse] =
         dot_product_forward(packed.query_part(q, s), packed.key_part(k, s), packed.key_part(v, s),

@@ -42,9 +42,6 @@ ConvGradients conv_backward(const at::Tensor& grad_out, const at::Tensor& x,
 // n, H, K], over window [B, n + K - 1, C] -> [B, n, C].
 at::Tensor conv_over_window(const at::Tensor& window, const at::Tensor& weights);
 
-// The dtype of sums: float64 for float64, float32 otherwise.
-at::ScalarType accumulation_type(const at::Tensor& x);
-
 // "shared" or "per_position" as a flag; refuses other names.
 bool is_per_position(const char* op, std::string_view dropconnect);
 

@@ -8,6 +8,7 @@
 
 #include "headloom/base/check.h"
 #include "headloom/mechanisms/light_conv/light_conv_dispatch.h"
+#include "headloom/tensor/dispatch.h"
 #include "headloom/tensor/gradients.h"
 
 namespace headloom {

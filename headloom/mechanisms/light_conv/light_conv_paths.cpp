@@ -11,6 +11,7 @@
 #include "headloom/base/check.h"
 #include "headloom/mechanisms/light_conv/light_conv_dispatch.h"
 #include "headloom/mechanisms/light_conv/light_conv_reference.h"
+#include "headloom/tensor/dispatch.h"
 #include "headloom/tensor/gradients.h"
 
 namespace headloom {
@@ -87,10 +88,6 @@ ConvCall in_type(ConvCall call, at::ScalarType type) {
 }
 
 }  // namespace
-
-at::ScalarType accumulation_type(const Tensor& x) {
-  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
 
 Tensor conv_over_window(const Tensor& window, const Tensor& weights) {
   const int64_t kernel_size = weights.size(-1), time = window.size(1) - kernel_size + 1;

@@ -1,6 +1,6 @@
 # Finds the torch that the project's Python imports. An installed libtorch is used as well when
 # CMAKE_PREFIX_PATH or Torch_DIR names one.
-if(NOT Torch_DIR AND NOT CMAKE_PREFIX_PATH)
+if(NOT Torch_DIR AND (SKBUILD OR NOT CMAKE_PREFIX_PATH))
   # `pip install` names the Python that it installs for, and hides that Python's packages from builds
   # through PYTHONPATH, which -E ignores: the torch to build for is the one beside which headloom will be.
   if(SKBUILD)

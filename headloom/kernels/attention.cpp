@@ -187,8 +187,8 @@ void attention_backward(const AttentionGradArgs<S>& grad) {
   const int64_t heads = args.sequence_count * (args.heads / args.k.group);
   Partials<S> partials(grad, parts_for(heads, tiles));
   const int64_t tasks = partials.tasks();
-  if (tasks == 0) return;
-  const int64_t operations = args.heads * pairs(args) * (args.width + args.value_width) / tasks;
+  const int64_t operations =
+      args.heads * pairs(args) * (args.width + args.value_width) / std::max<int64_t>(1, tasks);
   with_space<accumulator_t<S>>(tasks, 2 * operations, kernels.space(grad),
                                [&](int64_t begin, int64_t end, auto* space) {
                                  for (int64_t i = begin; i < end; ++i) {
@@ -250,8 +250,8 @@ void symmetric_backward(const AttentionGradArgs<S>& grad) {
   const auto& kernels = for_type<S>(symmetric_backward_table(active_isa()));
   Partials<S> partials(grad, 1);
   const int64_t tasks = partials.tasks();
-  if (tasks == 0) return;
-  const int64_t operations = args.heads * pairs(args) * (args.width + args.value_width) / tasks;
+  const int64_t operations =
+      args.heads * pairs(args) * (args.width + args.value_width) / std::max<int64_t>(1, tasks);
   with_space<accumulator_t<S>>(
       tasks, 2 * operations, kernels.space(grad), [&](int64_t begin, int64_t end, auto* space) {
         for (int64_t i = begin; i < end; ++i) {

@@ -16,6 +16,7 @@ using kernels::AttentionSequence;
 using kernels::HeadRows;
 
 constexpr const char* kOp = "tile_attention";
+constexpr double kLog2E = 0x1.71547652b82fep0;
 
 // The kernels' name of a storage type of torch's.
 template <class S>
@@ -104,6 +105,30 @@ void for_storage(const Tensor& x, const Body& body) {
                     [&](auto tag) { body(Type<kernel_type<typename decltype(tag)::type>>{}); });
 }
 
+// A few queries read keys and values once and compute little beside it; the tile engine still
+// transposes and rounds up to a panel of lanes. Up to this many, torch's fused kernel is ahead, 3
+// times with a single query (docs/performance.md); in half precision and from here on it never is.
+constexpr int64_t kFewQueries = 8;
+
+bool torch_is_ahead(const AttentionCall& call) {
+  const Tensor &q = call.q, &k = call.k, &v = call.v;
+  if (!k.defined() || q.size(2) > kFewQueries || q.element_size() < 4 || q.numel() == 0)
+    return false;
+  const bool one_query = q.size(2) == 1;  // sees every key, causal or not
+  return k.numel() > 0 && !call.packed && call.dropout_p == 0.0 && !call.bias.defined() &&
+         !call.key_padding_mask.defined() && (!call.causal || one_query) &&
+         q.size(1) == v.size(1) && k.size(1) == v.size(1) && q.size(3) == v.size(3);
+}
+
+std::tuple<Tensor, Tensor> torch_attention(const AttentionCall& call) {
+  Tensor q = call.q;
+  if (call.fold.defined()) q = at::matmul(q.to(call.fold.scalar_type()), call.fold);
+  const auto [out, log_sum] = at::_scaled_dot_product_flash_attention_for_cpu(
+      with_dense_rows(q), with_dense_rows(call.k), with_dense_rows(call.v), 0.0,
+      /*is_causal=*/false, std::nullopt, call.scale);
+  return {out.contiguous(), log_sum.mul(kLog2E).contiguous()};
+}
+
 uint64_t seed_value(double dropout_p, const Tensor& seed) {
   return dropout_p > 0.0 ? static_cast<uint64_t>(seed.item<int64_t>()) : 0;
 }
@@ -131,6 +156,7 @@ std::vector<AttentionSequence> packed_sequences(const std::vector<int64_t>& quer
 }
 
 std::tuple<Tensor, Tensor> tile_attention(const AttentionCall& call) {
+  if (torch_is_ahead(call)) return torch_attention(call);
   const Prepared prepared(call);
   const Tensor &q = prepared.q, &v = prepared.v;
   const Tensor out = at::empty({q.size(0), v.size(1), q.size(2), v.size(3)}, q.options());

@@ -8,8 +8,8 @@
 #include "headloom/kernels/attention.h"
 
 // What the members of the dot-product family hand to the tile engine (kernels/attention.h), on the
-// processor. B batch, H heads, Tq queries, Tk keys, D width of queries and keys, Dv width of
-// values.
+// processor; a forward pass of a few queries, as in decoding, goes to torch's fused kernel. B
+// batch, H heads, Tq queries, Tk keys, D width of queries and keys, Dv width of values.
 namespace headloom {
 
 struct AttentionCall {
@@ -23,6 +23,7 @@ struct AttentionCall {
   double scale = 1.0;
   double dropout_p = 0.0;
   std::vector<kernels::AttentionSequence> sequences;
+  bool packed = false;  // where they come from
   // Half-tile form, where kernels/attention.h allows it.
   bool symmetric = false;
 };

@@ -91,7 +91,8 @@ AttentionCall engine_call(const Tensor& q, const Tensor& k, const Tensor& v,
   one.scale = scale_of(q, call);
   one.dropout_p = call.dropout_p;
   const Tensor seed = value_or_undefined(call.seed);
-  if (call.cu_seqlens_q) {
+  one.packed = call.cu_seqlens_q.has_value();
+  if (one.packed) {
     const Packed packed(q, k, call);
     one.sequences = packed_sequences(packed.queries, packed.keys, call.dropout_p, seed);
   } else {

@@ -2,7 +2,7 @@
 
 import importlib
 
-MECHANISMS = ["dot_product", "light_conv", "dynamic_conv"]
+MECHANISMS = ["dot_product", "symmetric", "symmetric_block", "light_conv", "dynamic_conv"]
 
 
 def load(mechanism):

@@ -11,5 +11,13 @@ RuntimeError that names the operator, what was expected and what was found.
 
 from headloom.ops.dot_product import dot_product_attention
 from headloom.ops.light_conv import dynamic_conv, light_conv
+from headloom.ops.symmetric import nearest_pairwise, ordinary_projections, symmetric_attention
 
-__all__ = ["dot_product_attention", "dynamic_conv", "light_conv"]
+__all__ = [
+    "dot_product_attention",
+    "dynamic_conv",
+    "light_conv",
+    "nearest_pairwise",
+    "ordinary_projections",
+    "symmetric_attention",
+]

@@ -84,7 +84,7 @@ Tensor in_pieces(TokenMixer& mixer, const Tensor& x, const std::vector<int64_t>&
 
 TEST(ConvStep, EqualsTheWholePassForEveryLengthUpToTwiceTheKernel) {
   const at::NoGradGuard off;
-  for (const int64_t kernel_size : {1, 2, 3, 4, 7, 31}) {
+  for (const int64_t kernel_size : {1, 2, 3, 4, 7, 16, 31}) {
     for (const Form& form : forms(kernel_size)) {
       const auto mixer = build(form);
       const Tensor x = normal({2, 2 * kernel_size, kDim}, kernel_size);
@@ -101,7 +101,7 @@ TEST(ConvStep, EqualsTheWholePassForEveryLengthUpToTwiceTheKernel) {
 TEST(ConvStep, EqualsTheWholePassInPiecesOfAnySize) {
   const at::NoGradGuard off;
   std::mt19937 random(11);
-  for (const int64_t kernel_size : {1, 4, 7, 31}) {
+  for (const int64_t kernel_size : {1, 4, 7, 31, 90}) {
     for (const Form& form : forms(kernel_size)) {
       const auto mixer = build(form);
       const Tensor x = normal({3, 70, kDim}, kernel_size);

@@ -76,7 +76,7 @@ class Imported:
         except ImportError as error:
             raise ImportError(
                 f"{_WHERE}: expected the package safetensors to write {path}; found none. "
-                "Run `pip install safetensors`."
+                "Run `pip install headloom[compat]`, or `pip install safetensors`."
             ) from error
         metadata = {"format": "pt", "headloom.config": json.dumps(self.config, sort_keys=True)}
         save_file(self.weights, str(path), metadata=metadata)

@@ -16,7 +16,11 @@ TARGET = torch.tensor([[2, 5, 8, 3, 0, 7, 9], [2, 4, 10, 6, 6, 3, 5], [2, 9, 0, 
 
 def imported(model):
     return fairseq.convert(
-        make_state(model), encoder_heads=model.heads, decoder_heads=model.heads, max_length=20
+        make_state(model),
+        encoder_heads=model.heads,
+        decoder_heads=model.heads,
+        max_length=20,
+        dtype=None,
     )
 
 

@@ -53,7 +53,9 @@ def mixer_of(converted, stack, index):
 @models
 def test_blocks_compute_what_the_original_computes(model):
     state = make_state(model, seed=3)
-    converted = fairseq.convert(state, encoder_heads=model.heads, decoder_heads=model.heads)
+    converted = fairseq.convert(
+        state, encoder_heads=model.heads, decoder_heads=model.heads, dtype=None
+    )
     padding = SOURCE.eq(PADDING)
     for stack, kernels in (("encoder", model.encoder_kernels), ("decoder", model.decoder_kernels)):
         for index, kernel in enumerate(kernels):
@@ -76,7 +78,9 @@ def test_blocks_compute_what_the_original_computes(model):
 @models
 def test_every_entry_is_used_or_listed(model):
     state = make_state(model)
-    converted = fairseq.convert(state, encoder_heads=model.heads, decoder_heads=model.heads)
+    converted = fairseq.convert(
+        state, encoder_heads=model.heads, decoder_heads=model.heads, dtype=None
+    )
     for name in converted.dropped:
         kept = name.endswith(("version", "_float_tensor", "conv_bias"))
         shared = model.shared and name == "decoder.embed_tokens.weight"
@@ -143,6 +147,15 @@ def test_a_bias_that_was_in_use_is_kept():
     assert converted.weights["decoder.1.mixer.conv_bias"].shape == (8,)
     assert converted.config["decoder_mixer"]["options"]["conv_bias"]
     assert not any("conv_bias" in name for name in converted.dropped)
+
+
+def test_dtype_is_that_of_the_model_to_load():
+    state = {name: tensor.half() for name, tensor in make_state(LIGHT).items()}
+    heads = {"encoder_heads": 2, "decoder_heads": 2}
+    found = fairseq.convert(state, **heads).weights
+    assert {tensor.dtype for tensor in found.values()} == {torch.float32}
+    kept = fairseq.convert(state, **heads, dtype=None).weights
+    assert {tensor.dtype for tensor in kept.values()} == {torch.float16}
 
 
 def test_a_repeated_output_projection_is_tied():

@@ -299,6 +299,7 @@ def convert(
     max_length=1024,
     padding_idx=1,
     conv_bias=False,
+    dtype=torch.float32,
 ):
     """A state dict of fairseq's light-conv model as weights of ``headloom::nn::EncoderDecoder``.
 
@@ -310,6 +311,8 @@ def convert(
         max_length: rows of sinusoidal positions.
         padding_idx: the padding's row of the vocabulary, from which fairseq counts positions.
         conv_bias: whether the biases of the convolutions were in use; fairseq's models leave it off.
+        dtype: of the weights, which is that of the model that loads them; None keeps what is there
+            (fairseq saves float16 when it trains in it).
 
     Returns:
         :class:`Imported`
@@ -346,4 +349,6 @@ def convert(
         _refuse(
             "entries of a light-conv translation model", f"also {', '.join(sorted(source.left))}"
         )
+    if dtype is not None:
+        weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
     return Imported(weights, config, source.dropped)

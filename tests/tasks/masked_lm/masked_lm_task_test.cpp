@@ -133,7 +133,7 @@ TEST_F(MaskedLm, ModelsPredictWhatIsMasked) {
     try {
       model = task->make_model(config);
     } catch (const Error& error) {
-      EXPECT_THAT(error.what(), HasSubstr("causal")) << mechanism->name;
+      EXPECT_THAT(error.what(), HasSubstr(mechanism->name));
       continue;
     }
     const at::Tensor logits = model->forward(batch);

@@ -161,12 +161,22 @@ HEADLOOM_INLINE void outer_block(const HeadOuterArgs<T>& g, int64_t i, int64_t o
   each([](const Vec<T>& value, T* p) HEADLOOM_INLINE_LAMBDA { store(p, value); });
 }
 
+// So many streams are more than the processor fetches ahead by itself.
+template <class T>
+HEADLOOM_INLINE void prefetch_heads(const HeadOuterArgs<T>& g, int64_t begin, int64_t end) {
+  for (int64_t n = begin; n < end; ++n) {
+    for (int64_t i = 0; i < g.in; ++i) __builtin_prefetch(g.x + i * g.x_stride + n * g.step);
+    for (int64_t o = 0; o < g.out; ++o) __builtin_prefetch(g.y + o * g.y_stride + n * g.step);
+  }
+}
+
 template <class T>
 void outer_heads(const HeadOuterArgs<T>& g) {
   // So many vectors of two dozen heads stay in the first-level cache for all blocks.
   constexpr int64_t kChunk = 16;
   for (int64_t begin = 0; begin < g.vectors; begin += kChunk) {
     const int64_t end = begin + kChunk < g.vectors ? begin + kChunk : g.vectors;
+    prefetch_heads(g, end, end + kChunk < g.vectors ? end + kChunk : g.vectors);
     for (int64_t i = 0; i < g.in; i += kOuterBlock) {
       const int64_t some_in = g.in - i < kOuterBlock ? g.in - i : kOuterBlock;
       for (int64_t o = 0; o < g.out; o += kOuterBlock) {

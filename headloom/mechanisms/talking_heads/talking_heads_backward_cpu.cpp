@@ -116,6 +116,7 @@ struct Backward {
   // sum[rows, width] = or += tile[rows, lanes] times rows of queries.
   void add_to_keys(const T* tile, const Operand<T>& queries, int64_t rows, int64_t width,
                    T* sum) const {
+    prefetch_rows<1>(sum + tiles.segment.keys * width, width, rows, width);
     const GemmArgs<T> product{rows, width,        tiles.count,        tile, tiles.lanes,
                               1,    queries.data, queries.row_stride, sum,  width};
     fresh ? gemm_tile(product, Assign{}) : gemm_tile(product, Accumulate{});

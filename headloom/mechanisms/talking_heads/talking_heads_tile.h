@@ -10,17 +10,17 @@ namespace headloom::kernels::HEADLOOM_ISA {
 
 inline constexpr double kLog2OfE = 1.4426950408889634, kLn2 = 0.6931471805599453;
 
-// Fetches rows into the second-level cache.
-template <class S>
+// Fetches rows into the second-level cache, to be read or (kWrite) written: the processor does not
+// foresee the next head.
+template <int kWrite = 0, class S>
 HEADLOOM_INLINE void prefetch_rows(const S* p, int64_t row_stride, int64_t rows, int64_t width) {
   constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(S));
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < width; j += kLine) {
-      __builtin_prefetch(p + i * row_stride + j, 0, 2);
+      __builtin_prefetch(p + i * row_stride + j, kWrite, 2);
     }
   }
 }
-
 template <class S>
 struct LogitTiles {
   using T = accumulator_t<S>;
@@ -66,6 +66,10 @@ struct LogitTiles {
                     double factor) const {
     if (count < lanes) fill(to, heads * width * lanes, T(0));
     for (int64_t h = 0; h < heads; ++h) {
+      if (h + 1 < heads) {
+        prefetch_rows(rows.at(segment.batch, h + 1, segment.query_begin + query), rows.row_stride,
+                      count, width);
+      }
       transpose_tile(rows.at(segment.batch, h, segment.query_begin + query), rows.row_stride, count,
                      width, to + h * width * lanes, lanes, static_cast<T>(factor));
     }
@@ -91,13 +95,7 @@ struct LogitTiles {
     weights.begin_keys(segment, key, rows);
   }
 
-  // to[heads, rows, lanes] = rows of keys or values times turned[heads, width, lanes].
-  void products(const HeadRows<const S>& from, int64_t heads, int64_t width, const T* turned,
-                int64_t key, int64_t rows, Tile<T> to) const {
-    for (int64_t h = 0; h < heads; ++h) {
-      product(from, h, heads, width, turned, key, rows, to);
-    }
-  }
+  // to[h, rows, lanes] = rows of keys or values times turned[h, width, lanes].
   void product(const HeadRows<const S>& from, int64_t h, int64_t heads, int64_t width,
                const T* turned, int64_t key, int64_t rows, Tile<T> to) const {
     prefetch_head(from, h + 1, heads, key, rows, width);
@@ -110,8 +108,10 @@ struct LogitTiles {
   // The mixed logits of keys [key, key + rows); `dots` gets the products before mixing, unless the
   // heads are not mixed.
   void compute(int64_t key, int64_t rows, Tile<T> dots, Tile<T> mixed) const {
-    products(args.k, args.key_heads, args.key_width, q_t, key, rows,
-             logits.identity ? mixed : dots);
+    for (int64_t h = 0; h < args.key_heads; ++h) {
+      product(args.k, h, args.key_heads, args.key_width, q_t, key, rows,
+              logits.identity ? mixed : dots);
+    }
     if (!logits.identity) logits.mix(dots, mixed, rows, nullptr);
     if (args.bias.data != nullptr) add_bias(key, rows, mixed);
     if (args.relative_bias != nullptr) add_relative_bias(key, rows, mixed);

@@ -51,22 +51,38 @@ Longest longest(const std::vector<AttentionSegment>& segments) {
   return found;
 }
 
-// Tiles no larger than the segments, in whole pairs of vectors.
+int64_t count_tiles(const AttentionSegment& segment, int64_t tile) {
+  return ceil_div(segment.queries, tile);
+}
+
+// Tiles no larger than the segments, in whole pairs of vectors. Without a size from the caller
+// `preferred` queries, or fewer while threads would have nothing to do.
 template <class S>
-TalkingHeadsPlan tiles_for(const std::vector<AttentionSegment>& segments,
+TalkingHeadsPlan tiles_for(const std::vector<AttentionSegment>& segments, int64_t preferred,
                            const TalkingHeadsTuning& tuning, Isa isa, int threads) {
   const int64_t step = 2 * vector_bytes(isa) / static_cast<int64_t>(sizeof(accumulator_t<S>));
   const Longest most = longest(segments);
-  int64_t queries = tuning.tile_queries;
+  int64_t queries = tuning.tile_queries > 0 ? tuning.tile_queries : preferred;
   const auto few = [&] {
     int64_t tiles = 0;
-    for (const AttentionSegment& segment : segments) tiles += ceil_div(segment.queries, queries);
+    for (const AttentionSegment& segment : segments) tiles += count_tiles(segment, queries);
     return tiles < 2 * threads;
   };
-  while (queries > step && few()) queries /= 2;
+  while (tuning.tile_queries == 0 && queries > step && few()) queries /= 2;
   return {round_up(std::min(queries, most.queries), step),
           std::min(tuning.tile_keys, round_up(most.keys, 8)), 0};
 }
+
+// Keys and values of the longest segment, which every tile of queries reads.
+template <class S>
+int64_t key_bytes(const TalkingHeadsArgs<S>& args, const std::vector<AttentionSegment>& segments) {
+  return longest(segments).keys * static_cast<int64_t>(sizeof(S)) *
+         (args.key_heads * args.key_width + args.value_heads * args.value_width);
+}
+
+// Measured on 32 MiB of shared cache: small strips while keys and values stay there, then large
+// tiles, which read them less often.
+constexpr int64_t kFewKeys = int64_t{8} << 20, kManyKeys = int64_t{16} << 20;
 
 // A strip of `heads` heads for all keys, if it is not too large.
 template <class S>
@@ -77,10 +93,6 @@ int64_t strip_tiles(const TalkingHeadsPlan& plan, int64_t heads, int64_t keys, i
   return bytes <= limit ? tiles : 0;
 }
 
-int64_t count_tiles(const AttentionSegment& segment, int64_t tile) {
-  return ceil_div(segment.queries, tile);
-}
-
 }  // namespace
 
 template <class S>
@@ -88,9 +100,17 @@ TalkingHeadsRun plan_talking_heads_forward(const TalkingHeadsArgs<S>& args,
                                            const std::vector<AttentionSegment>& segments,
                                            const TalkingHeadsTuning& tuning, Isa isa, int threads) {
   TalkingHeadsRun run{};
-  run.plan = tiles_for<S>(segments, tuning, isa, threads);
-  run.plan.strip_tiles =
-      strip_tiles<S>(run.plan, args.heads, longest(segments).keys, tuning.forward_strip_bytes);
+  const int64_t bytes = key_bytes(args, segments);
+  int64_t preferred = bytes <= kFewKeys ? 64 : bytes <= kManyKeys ? 32 : 128;
+  do {
+    run.plan = tiles_for<S>(segments, preferred, tuning, isa, threads);
+    run.plan.strip_tiles =
+        strip_tiles<S>(run.plan, args.heads, longest(segments).keys, tuning.forward_strip_bytes);
+    preferred /= 2;
+  } while (run.plan.strip_tiles == 0 && preferred >= 32 && tuning.forward_strip_bytes > 0);
+  if (run.plan.strip_tiles == 0) {
+    run.plan = tiles_for<S>(segments, 64, tuning, isa, threads);
+  }
   const auto& kernels = kernels_of<S>(talking_heads_forward_table(isa));
   run.workspace = lines(kernels.workspace(args, run.plan));
   int64_t tiles = 0;
@@ -193,7 +213,8 @@ TalkingHeadsRun plan_talking_heads_backward(const TalkingHeadsArgs<S>& args,
   using T = accumulator_t<S>;
   constexpr int64_t kBytes = sizeof(T);
   TalkingHeadsRun run{};
-  run.plan = tiles_for<S>(segments, tuning, isa, threads);
+  const int64_t preferred = key_bytes(args, segments) <= kFewKeys ? 64 : 128;
+  run.plan = tiles_for<S>(segments, preferred, tuning, isa, threads);
   const Longest most = longest(segments);
   run.plan.strip_tiles = strip_tiles<S>(run.plan, args.key_heads + 2 * args.heads, most.keys,
                                         tuning.backward_strip_bytes);

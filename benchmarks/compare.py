@@ -56,7 +56,7 @@ def processor():
 
 
 def print_row(row):
-    peers = ", ".join(f"{name} {ms:.3f}" for name, ms in row["peers"].items())
+    peers = ", ".join(f"{name} {ms:.3f}" for name, ms in (row["peers"] | row["baselines"]).items())
     best = min(row["peers"].values())
     print(
         f"{row['mechanism']:13} {row['case']:26} {row['dtype']:9} {row['pass']:17}"

@@ -31,6 +31,8 @@ class Case:
     forward_flops: float
     quick: bool = False
     compiled: str | None = None  # the peer that torch.compile gets
+    # What computes less, timed beside the others for orientation; its results are not compared.
+    baselines: dict[str, Callable] = field(default_factory=dict)
     dtypes: list[torch.dtype] = field(default_factory=lambda: [torch.float32])
 
 
@@ -126,6 +128,7 @@ def measure(case, dtype, pass_name, limits, rounds, seconds):
     calls = {name: (lambda f=f: run(f, inputs, grad)) for name, f in functions.items()}
     for name, call in calls.items():
         check_agreement(f"{case.mechanism} {case.name} {name}", call(), exact, dtype)
+    calls |= {name: (lambda f=f: run(f, inputs, grad)) for name, f in case.baselines.items()}
     times = time_alternating(calls, rounds, seconds)
     memory = {name: extra_bytes(call) for name, call in calls.items()}
     flops = case.forward_flops * (1 if pass_name == "forward" else 3)
@@ -138,6 +141,7 @@ def measure(case, dtype, pass_name, limits, rounds, seconds):
         "dtype": str(dtype).removeprefix("torch."),
         "pass": pass_name,
         "headloom_ms": times.pop("headloom"),
+        "baselines": {name: times.pop(name) for name in case.baselines},
         "peers": times,
         "floor_ms": floor,
         "extra_bytes": memory.pop("headloom"),

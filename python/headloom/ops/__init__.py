@@ -11,5 +11,6 @@ RuntimeError that names the operator, what was expected and what was found.
 
 from headloom.ops.dot_product import dot_product_attention
 from headloom.ops.light_conv import dynamic_conv, light_conv
+from headloom.ops.talking_heads import talking_heads_attention
 
-__all__ = ["dot_product_attention", "dynamic_conv", "light_conv"]
+__all__ = ["dot_product_attention", "dynamic_conv", "light_conv", "talking_heads_attention"]

@@ -2,7 +2,7 @@
 
 import importlib
 
-MECHANISMS = ["dot_product", "light_conv", "dynamic_conv"]
+MECHANISMS = ["dot_product", "h_attention", "light_conv", "dynamic_conv"]
 
 
 def load(mechanism):

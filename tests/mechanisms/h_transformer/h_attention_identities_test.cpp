@@ -18,9 +18,7 @@ struct Qkv {
   Tensor q, k, v;
 };
 Qkv random(int64_t time, at::ScalarType type = at::kDouble, int64_t width = 6) {
-  const auto make = [&](const char* name) {
-    return normal(name, {2, 2, time, width}).to(type);
-  };
+  const auto make = [&](const char* name) { return normal(name, {2, 2, time, width}).to(type); };
   return {make("q"), make("k"), make("v")};
 }
 
@@ -51,7 +49,8 @@ TEST(HAttentionIdentities, PairsAreThoseOfTheFormulas) {
 
 TEST(HAttentionIdentities, ShortSequencesGetFullAttention) {
   const Qkv x = random(31);
-  const Tensor exact = at::matmul((at::matmul(x.q, x.k.transpose(-1, -2)) / std::sqrt(6.0)).softmax(-1), x.v);
+  const Tensor exact =
+      at::matmul((at::matmul(x.q, x.k.transpose(-1, -2)) / std::sqrt(6.0)).softmax(-1), x.v);
   for (const char* mode : {"coarse", "fine"}) {
     for (const bool center : {false, true}) {
       HAttentionOptions options;

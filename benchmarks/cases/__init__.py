@@ -3,6 +3,7 @@
 import importlib
 
 MECHANISMS = ["dot_product", "light_conv", "dynamic_conv", "talking_heads"]
+MECHANISMS = ["dot_product", "h_attention", "light_conv", "dynamic_conv"]
 
 
 def load(mechanism):

@@ -54,7 +54,7 @@ def case(batch, heads, length, width, quick=False):
         inputs=inputs,
         headloom=headloom.ops.talking_heads_attention,
         peers={"einsum": einsum, "matmul": matmul, "conv2d": convolution},
-        baselines={
+        rivals={
             "no_mix": unmixed(composition),
             "no_mix_sdpa": unmixed(scaled_dot_product_attention),
         },

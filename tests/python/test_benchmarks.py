@@ -50,6 +50,9 @@ def test_row_has_every_field():
         "headloom_ms",
         "peers",
         "floor_ms",
+        "of_peak",
+        "of_copy",
+        "moved_bytes",
         "extra_bytes",
         "peer_extra_bytes",
     }
@@ -88,5 +91,6 @@ def test_command_writes_rows(tmp_path):
         "dot_product",
         "light_conv",
         "dynamic_conv",
+        "dynamic_conv_block",
     }
     assert {row["pass"] for row in result["rows"]} == {"forward", "forward_backward"}

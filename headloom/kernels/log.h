@@ -5,33 +5,40 @@
 // Logarithms in the lanes.
 namespace headloom::kernels::HEADLOOM_ISA {
 
-// log2(x) for normal positive x; -inf for 0. Largest errors: 1.5e-7 of max(1, |log2 x|) in float,
-// 4e-16 in double.
-//
-// x = m 2^e with m in [1/sqrt 2, sqrt 2); log2 m = 2 / ln 2 artanh t, t = (m - 1) / (m + 1), by its
-// series: |t| < 0.172, so the first term left out is below half a unit in the last place.
+template <class T>
+struct LogConstants;
+
+// 2 / (ln(2) (2 i + 1)), the coefficients of log2((1 + t) / (1 - t)) in odd powers of t, the
+// highest first: as many as |t| <= 0.172 needs.
+template <>
+struct LogConstants<float> {
+  static constexpr int32_t kSqrtHalf = 0x3f3504f3;
+  static constexpr float kSeries[] = {0x1.484b14p-2f, 0x1.a61762p-2f, 0x1.2776c6p-1f,
+                                      0x1.ec709ep-1f, 0x1.715476p1f};
+};
+template <>
+struct LogConstants<double> {
+  static constexpr int64_t kSqrtHalf = 0x3fe6a09e667f3bcd;
+  static constexpr double kSeries[] = {
+      0x1.00ecd7e080215p-3, 0x1.1964ec6fc9491p-3, 0x1.3703c1f4d0ffep-3, 0x1.5b9ac9b743f0dp-3,
+      0x1.89f3b1694cffep-3, 0x1.c68f568d31760p-3, 0x1.0c9a84994022dp-2, 0x1.484b13d7c02a9p-2,
+      0x1.a61762a7aded9p-2, 0x1.2776c50ef9bfep-1, 0x1.ec709dc3a03fdp-1, 0x1.71547652b82fep1};
+};
+
+// log2(x) for x = 0 (-inf) and normal x > 0, with an absolute error of 2 eps beside that of
+// rounding the result; NaN for NaN and infinity.
 template <class T>
 HEADLOOM_INLINE Vec<T> log2(Vec<T> x) {
-  using UInt = typename Lanes<T>::UInt;
   using Int = typename Lanes<T>::Int;
   constexpr int kBits = ExpConstants<T>::kFractionBits;
-  constexpr int kTerms = sizeof(T) == 8 ? 12 : 5;
-  const Vec<T> half_root = set1(static_cast<T>(0x1.6a09e667f3bcdp-1));
-  // Exponents relative to that of 1 / sqrt 2, so that m is never far from 1.
-  const UInt offset = (UInt)half_root.native;
-  const Int exponent = (Int)((UInt)x.native - offset) >> kBits;
-  const Vec<T> m = {(typename Vec<T>::Native)((UInt)x.native - ((UInt)exponent << kBits))};
-  const Vec<T> one = set1(T(1));
-  const Vec<T> t = (m - one) / (m + one);
-  const Vec<T> square = t * t;
-  Vec<T> series = set1(T(1) / T(2 * kTerms - 1));
-  unroll<kTerms - 1>([&](auto i) HEADLOOM_INLINE_LAMBDA {
-    series = fma(series, square, set1(T(1) / T(2 * (kTerms - 2 - i) + 1)));
-  });
+  const Int bits = (Int)x.native;
+  // x = 2^exponent * m, m in [sqrt(1/2), sqrt(2))
+  const Int exponent = (bits - LogConstants<T>::kSqrtHalf) >> kBits;
+  const Vec<T> m = {(typename Vec<T>::Native)(bits - (exponent << kBits))};
   const Vec<T> whole = {__builtin_convertvector(exponent, typename Vec<T>::Native)};
-  const Vec<T> factor = set1(static_cast<T>(0x1.71547652b82fep1));
-  const Vec<T> result = fma(t * factor, series, whole);
-  return select(x == zero<T>(), set1(-ExpConstants<T>::kInfinity), result);
+  const Vec<T> t = (m - set1(T(1))) / (m + set1(T(1)));
+  const Vec<T> result = fma(t, polynomial(t * t, LogConstants<T>::kSeries), whole);
+  return select(x == zero<T>(), set1(-ExpConstants<T>::kInfinity), result + (x - x));
 }
 
 }  // namespace headloom::kernels::HEADLOOM_ISA

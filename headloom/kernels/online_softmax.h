@@ -1,6 +1,6 @@
 #pragma once
 
-#include "headloom/kernels/exp.h"
+#include "headloom/kernels/log.h"
 
 // The streaming softmax of Milakov and Gimelshein (2018), one query a lane: keys arrive in tiles,
 // the running maximum and sum of each lane are vertical operations, no reduction across lanes is
@@ -102,14 +102,13 @@ struct OnlineSoftmax {
   // log2_sum[i] = log2 of the sum of 2^logit of query i < count: 2^(logit - log2_sum) is then the
   // weight in a backward pass. -inf where nothing was seen; a backward pass must skip those.
   HEADLOOM_INLINE void log2_sums(T* log2_sum, int64_t count) const {
-    T maxima[kQueries], sums[kQueries];
     unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
-      store(maxima + j * kWidth<T>, finite_shift(maximum[j]));
-      store(sums + j * kWidth<T>, sum[j]);
+      const int64_t left = count - j * kWidth<T>;
+      if (left > 0) {
+        store_at(log2_sum + j * kWidth<T>, left < kWidth<T> ? left : int64_t{kWidth<T>},
+                 finite_shift(maximum[j]) + log2(sum[j]));
+      }
     });
-    for (int64_t i = 0; i < count; ++i) {
-      log2_sum[i] = maxima[i] + static_cast<T>(__builtin_log2(static_cast<double>(sums[i])));
-    }
   }
 
   HEADLOOM_INLINE static void multiply(T* out, int64_t rows, int64_t stride,

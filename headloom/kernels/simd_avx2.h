@@ -51,6 +51,10 @@ HEADLOOM_INLINE void store_partial(double* p, int64_t count, Vec<double> a) {
   _mm256_maskstore_pd(p, (__m256i)first_lanes<double>(count).native, a.native);
 }
 
+HEADLOOM_INLINE Lanes<double>::UInt multiply_even(Lanes<float>::UInt a, Lanes<float>::UInt b) {
+  return (Lanes<double>::UInt)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+}
+
 HEADLOOM_INLINE Lanes<float>::UInt widen(HalfLanes bits) {
   return (Lanes<float>::UInt)_mm256_cvtepu16_epi32((__m128i)bits);
 }

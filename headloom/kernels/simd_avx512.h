@@ -96,6 +96,10 @@ HEADLOOM_INLINE void store_partial(double* p, int64_t count, Vec<double> a) {
   _mm512_mask_storeu_pd(p, first_lanes<double>(count).native, a.native);
 }
 
+HEADLOOM_INLINE Lanes<double>::UInt multiply_even(Lanes<float>::UInt a, Lanes<float>::UInt b) {
+  return (Lanes<double>::UInt)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+}
+
 HEADLOOM_INLINE Lanes<float>::UInt widen(HalfLanes bits) {
   return (Lanes<float>::UInt)_mm512_cvtepu16_epi32((__m256i)bits);
 }

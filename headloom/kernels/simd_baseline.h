@@ -62,6 +62,11 @@ HEADLOOM_INLINE void store_partial(double* p, int64_t count, Vec<double> a) {
   store_lanes(p, count, a);
 }
 
+HEADLOOM_INLINE Lanes<double>::UInt multiply_even(Lanes<float>::UInt a, Lanes<float>::UInt b) {
+  using Wide = Lanes<double>::UInt;
+  return ((Wide)a & 0xffffffffu) * ((Wide)b & 0xffffffffu);
+}
+
 HEADLOOM_INLINE Lanes<float>::UInt widen(HalfLanes bits) {
   return __builtin_convertvector(bits, Lanes<float>::UInt);
 }

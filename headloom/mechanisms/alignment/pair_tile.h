@@ -3,7 +3,6 @@
 #include "headloom/kernels/exp.h"
 #include "headloom/kernels/gemm_tile.h"
 #include "headloom/kernels/transpose.h"
-#include "headloom/mechanisms/alignment/transport_kernels.h"
 
 // What the streaming losses share: products of pairs of points with queries in the lanes.
 //
@@ -45,9 +44,8 @@ HEADLOOM_INLINE void add_products(PairBlock<T, kKeys>& sum, const T* keys, int64
     });
     unroll<kKeys>([&](auto k) HEADLOOM_INLINE_LAMBDA {
       const Vec<T> element = broadcast(keys + k * key_stride + d);
-      unroll<kPanelVectors>([&](auto q) HEADLOOM_INLINE_LAMBDA {
-        sum[k][q] = fma(element, queries[q], sum[k][q]);
-      });
+      unroll<kPanelVectors>(
+          [&](auto q) HEADLOOM_INLINE_LAMBDA { sum[k][q] = fma(element, queries[q], sum[k][q]); });
     });
   }
 }
@@ -136,6 +134,34 @@ T largest_square(const T* rows, int64_t row_stride, int64_t count, int64_t width
     most = square > most ? square : most;
   }
   return most;
+}
+
+// sums[width, kPanel] += transpose of rows[keys, width] times weights[keys, kPanel]
+template <class T>
+void add_to_queries(const T* rows, int64_t width, int64_t keys, const T* weights, T* sums) {
+  const GemmArgs<T> g{width,   kPanel<T>, keys, rows,      1,   width,
+                      weights, kPanel<T>, sums, kPanel<T>, true};
+  gemm_tile(g, Accumulate{});
+}
+
+// sums[keys, width] += weights[keys, kPanel] times rows[kPanel, width]; width in whole vectors.
+template <class T>
+void add_to_keys(const T* weights, int64_t keys, const T* rows, int64_t width, T* sums) {
+  GemmArgs<T> g{keys, width, kPanel<T>, weights, kPanel<T>, 1, rows, width, sums, width, true};
+#if defined(HEADLOOM_ISA_avx512)
+  // A single vector of columns: as many rows as hide the latency and share its loads.
+  if (width == kWidth<T>) {
+    constexpr int64_t kRows = 16;
+    int64_t row = 0;
+    for (; row + kRows <= keys; row += kRows) {
+      gemm_block<kRows, 1>(g, row, 0, Index<kWidth<T>>{}, Accumulate{});
+    }
+    g.m = keys - row;
+    g.a += row * kPanel<T>;
+    g.c += row * width;
+  }
+#endif
+  gemm_tile(g, Accumulate{});
 }
 
 }  // namespace headloom::kernels::HEADLOOM_ISA

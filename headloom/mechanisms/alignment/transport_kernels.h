@@ -4,6 +4,7 @@
 
 #include "headloom/base/numeric.h"
 #include "headloom/kernels/isa.h"
+#include "headloom/mechanisms/alignment/point_selection.h"
 
 // Streaming conditional transport between sets of points (transport_cpu.cpp): no array of M x N
 // elements, one exponential a pair in the usual case.
@@ -24,14 +25,6 @@
 namespace headloom::kernels {
 
 enum class TransportCost { kCosine, kEuclidean };
-
-// Which points of one side take part. In batch entry b: the first count[b] entries of
-// index[b * points ...], ascending. The others have no weight: they get zeros and give nothing.
-struct Selection {
-  int64_t points;        // M or N
-  const int64_t* index;  // [B, points]
-  const int64_t* count;  // [B]
-};
 
 // What the forward pass keeps of each point, kTransportState numbers: the shift of its logits, the
 // sum of its shifted exponentials, and D or E.
@@ -59,28 +52,27 @@ struct TransportArgs {
   S *grad_u, *grad_f, *grad_v, *grad_g;
 };
 
-// One range of one head, then the sums over the ranges of a head. `partial` holds what the ranges
-// of a head leave for the second step, one after another.
+// A pass: the ranges of each head in any order, then the sums over the ranges of each head.
+// `partial` elements of what a range leaves for the second step, the ranges of a head one after
+// another; `workspace` elements that a step may use.
 template <class S>
-struct TransportKernels {
+struct TransportPass {
   using T = accumulator_t<S>;
-  int64_t (*workspace)(const TransportArgs<S>&);  // elements that a step may use, either pass
-  int64_t (*forward_partial)(const TransportArgs<S>&);
-  int64_t (*backward_partial)(const TransportArgs<S>&);
-  void (*forward)(const TransportArgs<S>&, int64_t head, int64_t split, T* partial, T* workspace);
-  void (*forward_end)(const TransportArgs<S>&, int64_t head, T* partials, T* workspace);
-  void (*backward)(const TransportArgs<S>&, int64_t head, int64_t split, T* partial, T* workspace);
-  void (*backward_end)(const TransportArgs<S>&, int64_t head, T* partials, T* workspace);
+  int64_t (*workspace)(const TransportArgs<S>&);
+  int64_t (*partial)(const TransportArgs<S>&);
+  void (*range)(const TransportArgs<S>&, int64_t head, int64_t split, T* partial, T* workspace);
+  void (*end)(const TransportArgs<S>&, int64_t head, T* partials, T* workspace);
 };
 
 struct TransportTable {
-  TransportKernels<double> f64;
-  TransportKernels<float> f32;
-  TransportKernels<BFloat16> bf16;
-  TransportKernels<Half> f16;
+  TransportPass<double> f64;
+  TransportPass<float> f32;
+  TransportPass<BFloat16> bf16;
+  TransportPass<Half> f16;
 };
 
 // The kernels of one instruction set; refuses one that does not run here.
-const TransportTable& transport_table(Isa isa);
+const TransportTable& transport_forward_table(Isa isa);
+const TransportTable& transport_backward_table(Isa isa);
 
 }  // namespace headloom::kernels

@@ -6,17 +6,17 @@
 #include "headloom/kernels/isa_table.h"
 #include "headloom/mechanisms/alignment/workspace.h"
 
-HEADLOOM_ISA_TABLE(TransportTable, transport_table)
+HEADLOOM_ISA_TABLE(TransportTable, transport_forward_table)
+HEADLOOM_ISA_TABLE(TransportTable, transport_backward_table)
 
 namespace headloom {
 namespace {
 
 using kernels::TransportArgs;
-using kernels::TransportKernels;
+using kernels::TransportPass;
 
 template <class S>
-const TransportKernels<S>& active_kernels() {
-  const kernels::TransportTable& table = kernels::transport_table(kernels::active_isa());
+const TransportPass<S>& pass_of(const kernels::TransportTable& table) {
   if constexpr (std::is_same_v<S, double>) {
     return table.f64;
   } else if constexpr (std::is_same_v<S, float>) {
@@ -37,22 +37,18 @@ int64_t splits_for(int64_t heads, int64_t queries) {
 }
 
 template <class S>
-using Step = void (*)(const TransportArgs<S>&, int64_t head, int64_t split, accumulator_t<S>*,
-                      accumulator_t<S>*);
-template <class S>
-using End = void (*)(const TransportArgs<S>&, int64_t head, accumulator_t<S>*, accumulator_t<S>*);
-
-template <class S>
-void run(const TransportArgs<S>& args, int64_t heads, int64_t partial_size, Step<S> step,
-         End<S> end) {
+void run(const TransportPass<S>& pass, TransportArgs<S> args, int64_t batch) {
   using T = accumulator_t<S>;
-  const int64_t workspace_size = active_kernels<S>().workspace(args);
+  const int64_t heads = batch * args.heads;
+  if (heads == 0) return;
+  args.splits = splits_for(heads, args.queries.points);
+  const int64_t workspace_size = pass.workspace(args), partial_size = pass.partial(args);
   if (args.splits == 1) {
     parallel_for(0, heads, 1, [&](int64_t begin, int64_t stop) {
       const Workspace<T> workspace(workspace_size), partial(partial_size);
       for (int64_t head = begin; head < stop; ++head) {
-        step(args, head, 0, partial.data(), workspace.data());
-        end(args, head, partial.data(), workspace.data());
+        pass.range(args, head, 0, partial.data(), workspace.data());
+        pass.end(args, head, partial.data(), workspace.data());
       }
     });
     return;
@@ -61,14 +57,14 @@ void run(const TransportArgs<S>& args, int64_t heads, int64_t partial_size, Step
   parallel_for(0, heads * args.splits, 1, [&](int64_t begin, int64_t stop) {
     const Workspace<T> workspace(workspace_size);
     for (int64_t i = begin; i < stop; ++i) {
-      step(args, i / args.splits, i % args.splits, partials.data() + i * partial_size,
-           workspace.data());
+      pass.range(args, i / args.splits, i % args.splits, partials.data() + i * partial_size,
+                 workspace.data());
     }
   });
   parallel_for(0, heads, 1, [&](int64_t begin, int64_t stop) {
     const Workspace<T> workspace(workspace_size);
     for (int64_t head = begin; head < stop; ++head) {
-      end(args, head, partials.data() + head * args.splits * partial_size, workspace.data());
+      pass.end(args, head, partials.data() + head * args.splits * partial_size, workspace.data());
     }
   });
 }
@@ -76,26 +72,18 @@ void run(const TransportArgs<S>& args, int64_t heads, int64_t partial_size, Step
 }  // namespace
 
 template <class S>
-void transport_forward(TransportArgs<S> args, int64_t batch) {
-  const TransportKernels<S>& kernels = active_kernels<S>();
-  const int64_t heads = batch * args.heads;
-  if (heads == 0) return;
-  args.splits = splits_for(heads, args.queries.points);
-  run<S>(args, heads, kernels.forward_partial(args), kernels.forward, kernels.forward_end);
+void transport_forward(const TransportArgs<S>& args, int64_t batch) {
+  run(pass_of<S>(kernels::transport_forward_table(kernels::active_isa())), args, batch);
 }
 
 template <class S>
-void transport_backward(TransportArgs<S> args, int64_t batch) {
-  const TransportKernels<S>& kernels = active_kernels<S>();
-  const int64_t heads = batch * args.heads;
-  if (heads == 0) return;
-  args.splits = splits_for(heads, args.queries.points);
-  run<S>(args, heads, kernels.backward_partial(args), kernels.backward, kernels.backward_end);
+void transport_backward(const TransportArgs<S>& args, int64_t batch) {
+  run(pass_of<S>(kernels::transport_backward_table(kernels::active_isa())), args, batch);
 }
 
-#define HEADLOOM_INSTANTIATE(S)                                   \
-  template void transport_forward(TransportArgs<S> args, int64_t batch); \
-  template void transport_backward(TransportArgs<S> args, int64_t batch);
+#define HEADLOOM_INSTANTIATE(S)                                                 \
+  template void transport_forward(const TransportArgs<S>& args, int64_t batch); \
+  template void transport_backward(const TransportArgs<S>& args, int64_t batch);
 HEADLOOM_INSTANTIATE(double)
 HEADLOOM_INSTANTIATE(float)
 HEADLOOM_INSTANTIATE(BFloat16)

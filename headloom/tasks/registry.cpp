@@ -1,5 +1,6 @@
 #include "headloom/base/check.h"
 #include "headloom/base/nearest.h"
+#include "headloom/tasks/graph/graph_task.h"
 #include "headloom/tasks/language_model/language_model_task.h"
 #include "headloom/tasks/listops/listops_task.h"
 #include "headloom/tasks/task.h"
@@ -7,7 +8,8 @@
 namespace headloom::tasks {
 
 const std::vector<TaskEntry>& all_tasks() {
-  static const std::vector<TaskEntry> tasks = {language_model_entry(), listops_entry()};
+  static const std::vector<TaskEntry> tasks = {graph_entry(), language_model_entry(),
+                                               listops_entry()};
   return tasks;
 }
 

@@ -22,7 +22,7 @@ struct TransportOptions {
   double temperature = 1.0;     // > 0
   double rho = 0.5;             // share of the direction query to key, 0 to 1
   std::string cost = "cosine";  // or "euclidean"
-  std::optional<at::Tensor> query_mask, key_mask;
+  std::optional<at::Tensor> query_mask = {}, key_mask = {};
 };
 
 // Bidirectional conditional transport (section 3.3; Zheng and Zhou, 2021).
@@ -50,7 +50,7 @@ struct SinkhornDivergenceOptions {
   // approximation of the sharp cost; "implicit": the plan's own derivative is included, by the
   // implicit function theorem. Both are those of the converged problem.
   std::string gradient = "envelope";
-  std::optional<at::Tensor> query_mask, key_mask;
+  std::optional<at::Tensor> query_mask = {}, key_mask = {};
 };
 
 // Entropic optimal transport (section 3.2; Cuturi, 2013; Feydy et al., 2019) between x [B, H, M, D]
@@ -65,7 +65,7 @@ std::tuple<at::Tensor, at::Tensor> sinkhorn_divergence_with_error(
 
 struct DiscrepancyOptions {
   double bandwidth = 1.0;  // > 0
-  std::optional<at::Tensor> query_mask, key_mask;
+  std::optional<at::Tensor> query_mask = {}, key_mask = {};
 };
 
 // Squared maximum mean discrepancy (Gretton et al., 2012), the biased estimate:

@@ -16,6 +16,10 @@ namespace {
 
 constexpr double kLog2E = 1.4426950408889634;
 
+// The constant of the cosine cost, 1, as a term of the points: of x against y, and of a set against
+// itself.
+constexpr double kCosineX = 1.0, kCosineY = 0.0, kCosineSelf = 0.5;
+
 template <class T>
 using Numbers = std::vector<T>;
 
@@ -42,6 +46,16 @@ class Side {
     double sum = 0;
     for (int64_t i = 0; i < points.size(); ++i) sum += potential(i);
     return sum * weight();
+  }
+  // The potential to begin with: half of the cost of each point to itself for a set to itself, 0
+  // otherwise.
+  void reset() {
+    for (int64_t i = 0; i < points.size(); ++i) {
+      const bool own = !cosine_ || cosine_term_ == kCosineSelf;
+      const double start =
+          own ? -k_ * static_cast<double>(points.half_square(i)) : -k_ * cosine_term_;
+      bias[static_cast<size_t>(i)] = static_cast<T>(log_weight + start);
+    }
   }
   void read(const T* from) { std::copy_n(from, points.size(), bias.data()); }
   void write(T* to) const { std::copy_n(bias.data(), points.size(), to); }
@@ -121,7 +135,7 @@ void update(Side<T>& side, const Side<T>& other) {
 // Returns the violation of the rows; the columns are exact.
 template <class T>
 double iterate(Side<T>& x, Side<T>& y, const SinkhornOptions& options) {
-  std::fill(y.bias.begin(), y.bias.end(), static_cast<T>(y.log_weight));
+  y.reset();
   solve(x, y);
   solve(y, x);
   Numbers<T> sums(x.bias.size());
@@ -142,11 +156,7 @@ double iterate(Side<T>& x, Side<T>& y, const SinkhornOptions& options) {
 // A set to itself: one potential, moved half of the way (Feydy et al., 2019, section 3).
 template <class T>
 double iterate(Side<T>& x, const SinkhornOptions& options) {
-  const double k = kLog2E / options.eps;
-  for (int64_t i = 0; i < x.points.size(); ++i) {
-    x.bias[static_cast<size_t>(i)] =
-        static_cast<T>(x.log_weight - k * static_cast<double>(x.points.half_square(i)));
-  }
+  x.reset();
   Numbers<T> sums(x.bias.size());
   for (int64_t iteration = 1;; ++iteration) {
     sum_pairs(x, x, {sums.data(), nullptr, nullptr, nullptr});
@@ -263,9 +273,6 @@ void add_gradients(GradientRows<T>& of_x, GradientRows<T>& of_y, const Side<T>& 
     add_gradient(of_y, y, x, Terms<T>(y, x), factor, options);
   }
 }
-
-// The terms that the costs of a set to another and to itself add for each point.
-constexpr double kCosineX = 1.0, kCosineY = 0.0, kCosineSelf = 0.5;
 
 // All problems of one head: the two sets, and each to itself when debiased.
 template <class S>

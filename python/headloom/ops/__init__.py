@@ -9,7 +9,19 @@ tensor) fixes the mask; without one it is drawn from torch's default generator. 
 RuntimeError that names the operator, what was expected and what was found.
 """
 
+from headloom.ops.alignment import (
+    conditional_transport,
+    maximum_mean_discrepancy,
+    sinkhorn_divergence,
+)
 from headloom.ops.dot_product import dot_product_attention
 from headloom.ops.light_conv import dynamic_conv, light_conv
 
-__all__ = ["dot_product_attention", "dynamic_conv", "light_conv"]
+__all__ = [
+    "conditional_transport",
+    "dot_product_attention",
+    "dynamic_conv",
+    "light_conv",
+    "maximum_mean_discrepancy",
+    "sinkhorn_divergence",
+]

@@ -68,30 +68,40 @@ class Networks(nn.Module):
         bias = _Reverse.apply(linear.bias, self.reversal)
         return nn.functional.linear(x, weight, bias)
 
-    def _adversary(self, x):
-        gate = self._reversed(self.gate, x).sigmoid()
-        x = torch.lerp(x, self._reversed(self.transform, x).relu(), gate)
-        return self._reversed(self.critic_out, self._reversed(self.critic_in, x).relu())
-
-    def _navigate(self, x):
-        return self.navigator_out(self.navigator_in(x).relu())
+    def _features(self, x):
+        """The discriminator's logit or the critic's vector, and the navigator's vector."""
+        # The first layers of all networks are one product: the points are read once.
+        linears = [self.transform, self.gate]
+        weights = [_Reverse.apply(linear.weight, self.reversal) for linear in linears]
+        biases = [_Reverse.apply(linear.bias, self.reversal) for linear in linears]
+        transport = self.form == "conditional_transport"
+        if transport:
+            weights.append(self.navigator_in.weight)
+            biases.append(self.navigator_in.bias)
+        joined = nn.functional.linear(x, torch.cat(weights), torch.cat(biases))
+        changed, gate, *rest = joined.split([weight.size(0) for weight in weights], -1)
+        highway = torch.lerp(x, changed.relu(), gate.sigmoid())
+        adversary = self._reversed(self.critic_out, self._reversed(self.critic_in, highway).relu())
+        if not transport:
+            return adversary, None
+        return _unit(adversary), self.navigator_out(rest[0].relu())
 
     def forward(self, q, k, mask=None):
         """q and k [B, H, T, D], mask [B, T] true at padding -> [B, H]."""
         masks = {"query_mask": mask, "key_mask": mask}
         if self.form == "conditional_transport":
+            sizes = [q.size(2), k.size(2)]
+            points, places = (x.split(sizes, 2) for x in self._features(torch.cat([q, k], 2)))
             return ops.conditional_transport(
-                self._navigate(q),
-                self._navigate(k),
-                _unit(self._adversary(q)),
-                _unit(self._adversary(k)),
+                *places,
+                *points,
                 temperature=self.temperature,
                 rho=self.rho,
                 **masks,
             )
         if self.form == "adversarial":
             softplus = nn.functional.softplus
-            value = -softplus(-self._adversary(q)) - softplus(self._adversary(k))
+            value = -softplus(-self._features(q)[0]) - softplus(self._features(k)[0])
             if mask is None:
                 return value.mean((2, 3))
             kept = mask.logical_not()[:, None, :, None].to(value.dtype)

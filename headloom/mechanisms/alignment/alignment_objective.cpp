@@ -99,11 +99,17 @@ AlignmentNetworks::AlignmentNetworks(const AlignmentConfig& config, int64_t widt
   }
 }
 
+std::pair<Tensor, Tensor> AlignmentNetworks::parameters_of(const torch::nn::Linear& linear,
+                                                           bool reversed) const {
+  if (!reversed) return {linear->weight, linear->bias};
+  return {reverse_gradient(linear->weight, config_.reversal),
+          reverse_gradient(linear->bias, config_.reversal)};
+}
+
 Tensor AlignmentNetworks::affine(const torch::nn::Linear& linear, const Tensor& x,
                                  bool reversed) const {
-  if (!reversed) return torch::nn::functional::linear(x, linear->weight, linear->bias);
-  return torch::nn::functional::linear(x, reverse_gradient(linear->weight, config_.reversal),
-                                       reverse_gradient(linear->bias, config_.reversal));
+  const auto [weight, bias] = parameters_of(linear, reversed);
+  return torch::nn::functional::linear(x, weight, bias);
 }
 
 Tensor AlignmentNetworks::activate(const Tensor& x) const {
@@ -111,42 +117,58 @@ Tensor AlignmentNetworks::activate(const Tensor& x) const {
   return config_.activation == "relu" ? x.relu() : at::leaky_relu(x, 0.1);
 }
 
-Tensor AlignmentNetworks::highway(const Tensor& x) const {
-  const Tensor changed = affine(transform_, x, true);
-  const Tensor gate = (gate_ ? affine(gate_, x, true) : changed).sigmoid();
-  return at::lerp(x, changed.relu(), gate);
-}
-
-Tensor AlignmentNetworks::adversary(const Tensor& x) const {
-  return affine(critic_out_, activate(affine(critic_in_, highway(x), true)), true);
-}
-
-Tensor AlignmentNetworks::navigate(const Tensor& x) const {
-  const bool reversed = config_.reverse_navigator;
-  const Tensor y = affine(navigator_out_, activate(affine(navigator_in_, x, reversed)), reversed);
-  return config_.unit_navigator ? unit(y) : y;
+// The first layers of all networks are one product: the points are read once.
+AlignmentNetworks::Features AlignmentNetworks::features(const Tensor& x) const {
+  std::vector<Tensor> weights, biases;
+  std::vector<int64_t> widths;
+  const auto join = [&](const torch::nn::Linear& linear, bool reversed) {
+    if (!linear) return;
+    const auto [weight, bias] = parameters_of(linear, reversed);
+    weights.push_back(weight);
+    biases.push_back(bias);
+    widths.push_back(weight.size(0));
+  };
+  join(transform_, true);
+  join(gate_, true);
+  join(navigator_in_, config_.reverse_navigator);
+  const std::vector<Tensor> first =
+      torch::nn::functional::linear(x, at::cat(weights), at::cat(biases))
+          .split_with_sizes(widths, -1);
+  const Tensor highway = at::lerp(x, first[0].relu(), (gate_ ? first[1] : first[0]).sigmoid());
+  Features found;
+  found.adversary = affine(critic_out_, activate(affine(critic_in_, highway, true)), true);
+  if (!navigator_in_) return found;
+  found.adversary = unit(found.adversary);
+  found.navigator = affine(navigator_out_, activate(first.back()), config_.reverse_navigator);
+  if (config_.unit_navigator) found.navigator = unit(found.navigator);
+  return found;
 }
 
 // V = mean log D(q) + mean log(1 - D(k)), from logits.
 Tensor AlignmentNetworks::adversarial(const Tensor& q, const Tensor& k, const Tensor& query_mask,
                                       const Tensor& key_mask) {
-  const Tensor of_q = adversary(config_.detach_queries ? q.detach() : q).squeeze(3);
-  const Tensor of_k = adversary(k).squeeze(3);  // [B, H, Tk]
+  const Tensor of_q = features(config_.detach_queries ? q.detach() : q).adversary.squeeze(3);
+  const Tensor of_k = features(k).adversary.squeeze(3);  // [B, H, Tk]
   return -(weights(q, query_mask) * at::softplus(-of_q)).sum(2) -
          (weights(k, key_mask) * at::softplus(of_k)).sum(2);
 }
 
 Tensor AlignmentNetworks::transport(const Tensor& q, const Tensor& k, const Tensor& query_mask,
                                     const Tensor& key_mask) {
-  Tensor u = navigate(q);
-  if (log_temperature_.defined()) u = u * (-log_temperature_).exp().to(u.scalar_type());
+  const Features both = features(at::cat({q, k}, 2));  // [B, H, Tq + Tk, h]
+  const std::vector<int64_t> sizes{q.size(2), k.size(2)};
+  const auto points = both.adversary.split_with_sizes(sizes, 2);
+  const auto places = both.navigator.split_with_sizes(sizes, 2);
   TransportOptions options;
   options.temperature = log_temperature_.defined() ? 1.0 : config_.temperature;
   options.rho = config_.rho;
   options.cost = config_.cost;
   options.query_mask = as_optional(query_mask);
   options.key_mask = as_optional(key_mask);
-  return conditional_transport(u, navigate(k), unit(adversary(q)), unit(adversary(k)), options);
+  const Tensor u = log_temperature_.defined()
+                       ? places[0] * (-log_temperature_).exp().to(places[0].scalar_type())
+                       : places[0];
+  return conditional_transport(u, places[1], points[0], points[1], options);
 }
 
 Tensor AlignmentNetworks::forward(const Tensor& q, const Tensor& k, const Tensor& query_mask,

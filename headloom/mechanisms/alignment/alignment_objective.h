@@ -77,12 +77,17 @@ class AlignmentNetworks : public torch::nn::Module {
                          const at::Tensor& key_mask);
   at::Tensor transport(const at::Tensor& q, const at::Tensor& k, const at::Tensor& query_mask,
                        const at::Tensor& key_mask);
-  at::Tensor activate(const at::Tensor& x) const;
-  at::Tensor highway(const at::Tensor& x) const;
-  // Highway, hidden layer, output: the discriminator and the critic.
-  at::Tensor adversary(const at::Tensor& x) const;
-  at::Tensor navigate(const at::Tensor& x) const;
+  // What the networks say about points x [B, H, T, D]: the discriminator's logit [B, H, T, 1] or
+  // the critic's unit vector, and the navigator's vector (undefined without one).
+  struct Features {
+    at::Tensor adversary, navigator;
+  };
+  Features features(const at::Tensor& x) const;
+  // Weight and bias, with the gradient reversed for an adversary.
+  std::pair<at::Tensor, at::Tensor> parameters_of(const torch::nn::Linear& linear,
+                                                  bool reversed) const;
   at::Tensor affine(const torch::nn::Linear& linear, const at::Tensor& x, bool reversed) const;
+  at::Tensor activate(const at::Tensor& x) const;
 
   AlignmentConfig config_;
   torch::nn::Linear gate_{nullptr}, transform_{nullptr}, critic_in_{nullptr}, critic_out_{nullptr};

@@ -2,8 +2,14 @@
 
 import importlib
 
-MECHANISMS = ["dot_product", "light_conv", "dynamic_conv", "talking_heads"]
-MECHANISMS = ["dot_product", "h_attention", "light_conv", "dynamic_conv"]
+MECHANISMS = [
+    "dot_product",
+    "talking_heads",
+    "h_attention",
+    "conditional_transport",
+    "light_conv",
+    "dynamic_conv",
+]
 
 
 def load(mechanism):

@@ -86,6 +86,7 @@ def test_command_writes_rows(tmp_path):
     assert result["refused"] == []
     assert {row["mechanism"] for row in result["rows"]} == {
         "dot_product",
+        "h_attention",
         "light_conv",
         "dynamic_conv",
     }

@@ -48,6 +48,7 @@ def test_row_has_every_field():
         "dtype",
         "pass",
         "headloom_ms",
+        "baselines",
         "peers",
         "floor_ms",
         "extra_bytes",
@@ -88,5 +89,6 @@ def test_command_writes_rows(tmp_path):
         "dot_product",
         "light_conv",
         "dynamic_conv",
+        "talking_heads",
     }
     assert {row["pass"] for row in result["rows"]} == {"forward", "forward_backward"}

@@ -2,6 +2,7 @@
 
 #include "headloom/base/rng.h"
 #include "headloom/kernels/exp.h"
+#include "headloom/kernels/philox_lanes.h"
 #include "headloom/mechanisms/talking_heads/talking_heads_mix.h"
 
 // One tile of mixed logits, in base 2, queries in the lanes: [H, keys, lanes]. The one place that
@@ -133,6 +134,10 @@ struct LogitTiles {
       return;
     }
     fill_mask(h, heads, key, rows);
+    drop_again(rows, values);
+  }
+  // With the mask of the last drop() of a head.
+  void drop_again(int64_t rows, T* values) const {
     for (int64_t at = 0; at < rows * lanes; at += kWidth<T>) {
       store(values + at, load(values + at) * load(edge + at));
     }
@@ -206,17 +211,48 @@ struct LogitTiles {
   // edge[rows, lanes]: the dropout mask of head `h`, [B, heads, Tq, Tk] in row-major order; one
   // block of random words serves four keys.
   void fill_mask(int64_t h, int64_t heads, int64_t key, int64_t rows) const {
-    const T kept = static_cast<T>(args.kept);
-    if (count < lanes) fill(edge, rows * lanes, kept);
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t first =
-          ((segment.batch * heads + h) * segment.queries + query + i) * segment.keys + key;
-      for (int64_t r = 0; r < rows;) {
-        const uint64_t element = static_cast<uint64_t>(first + r);
-        const Philox4 block = philox4x32(segment.seed, element / 4);
-        for (uint64_t word = element % 4; word < 4 && r < rows; ++word, ++r) {
-          edge[r * lanes + i] = block.word[word] >= args.drop_threshold ? kept : T(0);
+    const int64_t first =
+        ((segment.batch * heads + h) * segment.queries + query) * segment.keys + key;
+    if (count < lanes) fill(edge, rows * lanes, static_cast<T>(args.kept));
+    if (segment.keys % 4 != 0 || key % 4 != 0) {
+      for (int64_t i = 0; i < count; ++i) fill_mask_lane(first + i * segment.keys, i, rows);
+      return;
+    }
+    // Blocks begin at the same keys for all queries, who then go side by side.
+    constexpr int64_t kLanes = kWidth<float>;
+    for (int64_t i = 0; i < count; i += kLanes) {
+      if (i + kLanes > count) {
+        for (int64_t j = i; j < count; ++j) fill_mask_lane(first + j * segment.keys, j, rows);
+        return;
+      }
+      for (int64_t r = 0; r < rows; r += 4) {
+        uint64_t counters[kLanes];
+        uint32_t words[4][kLanes];
+        for (int64_t j = 0; j < kLanes; ++j) {
+          counters[j] = static_cast<uint64_t>(first + (i + j) * segment.keys + r) / 4;
         }
+        philox_lanes(segment.seed, counters, words);
+        for (int64_t word = 0; word < 4 && r + word < rows; ++word) {
+          keep_lanes(words[word], edge + (r + word) * lanes + i);
+        }
+      }
+    }
+  }
+
+  HEADLOOM_INLINE void keep_lanes(const uint32_t (&words)[kWidth<float>], T* to) const {
+    const uint32_t threshold = static_cast<uint32_t>(args.drop_threshold);
+    const T kept = static_cast<T>(args.kept);
+    for (int i = 0; i < kWidth<float>; ++i) to[i] = words[i] >= threshold ? kept : T(0);
+  }
+
+  // Lane i of the mask, its elements from `first` on.
+  void fill_mask_lane(int64_t first, int64_t i, int64_t rows) const {
+    const T kept = static_cast<T>(args.kept);
+    for (int64_t r = 0; r < rows;) {
+      const uint64_t element = static_cast<uint64_t>(first + r);
+      const Philox4 block = philox4x32(segment.seed, element / 4);
+      for (uint64_t word = element % 4; word < 4 && r < rows; ++word, ++r) {
+        edge[r * lanes + i] = block.word[word] >= args.drop_threshold ? kept : T(0);
       }
     }
   }

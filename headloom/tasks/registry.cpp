@@ -9,8 +9,8 @@
 namespace headloom::tasks {
 
 const std::vector<TaskEntry>& all_tasks() {
-  static const std::vector<TaskEntry> tasks = {language_model_entry(), listops_entry(),
-                                               masked_lm_entry()};
+  static const std::vector<TaskEntry> tasks = {classification_entry(), language_model_entry(),
+                                               listops_entry(), masked_lm_entry()};
   return tasks;
 }
 

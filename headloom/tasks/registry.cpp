@@ -10,8 +10,9 @@
 namespace headloom::tasks {
 
 const std::vector<TaskEntry>& all_tasks() {
-  static const std::vector<TaskEntry> tasks = {classification_entry(), graph_entry(), language_model_entry(),
-                                               listops_entry(), masked_lm_entry()};
+  static const std::vector<TaskEntry> tasks = {classification_entry(), graph_entry(),
+                                               language_model_entry(), listops_entry(),
+                                               masked_lm_entry()};
   return tasks;
 }
 

@@ -1,7 +1,7 @@
 # What every target of headloom shares, and the two ways in which sources become objects.
 
 function(headloom_common target)
-  target_include_directories(${target} PUBLIC ${CMAKE_SOURCE_DIR})
+  target_include_directories(${target} PUBLIC "$<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}>")
   target_compile_options(${target} PRIVATE
     $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-unknown-pragmas>
     $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${HEADLOOM_WERROR}>>:-Werror>)
@@ -15,7 +15,7 @@ endfunction()
 # Targets that see torch: headers as system headers, OpenMP for at::parallel_for, one shared
 # precompiled header, which executables can share only when they are compiled as the library is.
 function(headloom_uses_torch target)
-  target_include_directories(${target} SYSTEM PUBLIC ${TORCH_INCLUDE_DIRS})
+  target_include_directories(${target} SYSTEM PUBLIC "$<BUILD_INTERFACE:${TORCH_INCLUDE_DIRS}>")
   target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${HEADLOOM_OPENMP_FLAGS} -fPIC>)
   target_link_libraries(${target} PUBLIC torch)
   if(TARGET headloom_pch AND NOT target STREQUAL headloom_pch)

@@ -3,7 +3,13 @@
 import json
 from pathlib import Path
 
-import torch
+try:
+    import torch
+except ImportError as missing:
+    raise ImportError(
+        "headloom: expected torch 2.11 to 2.13 in this Python; found none. Install torch, then "
+        "headloom, which is built for the torch that it finds."
+    ) from missing
 
 _PACKAGE = Path(__file__).resolve().parent
 _CANDIDATES = (

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import headloom
-from operators import EXAMPLES
+from examples import EXAMPLES
 
 examples = pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: e.id)
 

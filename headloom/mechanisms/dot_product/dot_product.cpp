@@ -15,76 +15,45 @@ namespace headloom {
 namespace {
 
 using at::Tensor;
-using OptionalTensor = std::optional<Tensor>;
 
 constexpr const char* kOp = "dot_product_attention";
 using Halves = DotProductHalves;
 using Gradients = DotProductGradients;
 
-// What the dispatcher calls, with the keyword arguments one by one.
-template <class Read = decltype(&DotProductOp::read)>
-struct Kernels;
+Tensor plain(const Tensor& q, const Tensor& k, const Tensor& v, const DotProductCall& call) {
+  return std::get<0>(call_dot_product_forward(q, k, v, /*bias_gradient=*/false, call));
+}
 
-template <class... Options>
-struct Kernels<DotProductCall (*)(Options...)> {
-  static Tensor plain(const Tensor& q, const Tensor& k, const Tensor& v, Options... options) {
-    return std::get<0>(call_dot_product_forward(q, k, v, DotProductOp::read(options...), false));
-  }
+Halves forward(const Tensor& q, const Tensor& k, const Tensor& v, bool bias_gradient,
+               const DotProductCall& call) {
+  check_dot_product(q, k, v, call);
+  return dot_product_forward(q, k, v, bias_gradient, call);
+}
 
-  static Halves forward(const Tensor& q, const Tensor& k, const Tensor& v, Options... options,
-                        bool bias_gradient) {
-    const DotProductCall call = DotProductOp::read(options...);
-    check_dot_product(q, k, v, call);
-    return dot_product_forward(q, k, v, call, bias_gradient);
-  }
+Halves forward_meta(const Tensor& q, const Tensor& k, const Tensor& v, bool,
+                    const DotProductCall& call) {
+  check_dot_product(q, k, v, call);
+  return {
+      at::empty_symint({q.sym_size(0), q.sym_size(1), q.sym_size(2), v.sym_size(3)}, q.options()),
+      at::empty_symint({q.sym_size(0), q.sym_size(1), q.sym_size(2)},
+                       q.options().dtype(accumulation_type(q)))};
+}
 
-  static Halves forward_meta(const Tensor& q, const Tensor& k, const Tensor& v, Options... options,
-                             bool) {
-    check_dot_product(q, k, v, DotProductOp::read(options...));
-    return {
-        at::empty_symint({q.sym_size(0), q.sym_size(1), q.sym_size(2), v.sym_size(3)}, q.options()),
-        at::empty_symint({q.sym_size(0), q.sym_size(1), q.sym_size(2)},
-                         q.options().dtype(accumulation_type(q)))};
-  }
+Gradients backward_meta(const Tensor&, const Tensor& q, const Tensor& k, const Tensor& v,
+                        const Tensor&, const Tensor&, bool bias_gradient,
+                        const DotProductCall& call) {
+  const auto like = [](const Tensor& x) { return at::empty_symint(x.sym_sizes(), x.options()); };
+  return {like(q), like(k), like(v), bias_gradient ? like(*call.bias) : or_empty({}, q)};
+}
 
-  static Gradients backward(const Tensor& grad_out, const Tensor& q, const Tensor& k,
-                            const Tensor& v, const Tensor& out, const Tensor& log_sum_exp,
-                            Options... options, bool bias_gradient) {
-    return dot_product_backward(grad_out, q, k, v, out, log_sum_exp, DotProductOp::read(options...),
-                                bias_gradient);
-  }
-
-  static Gradients backward_meta(const Tensor&, const Tensor& q, const Tensor& k, const Tensor& v,
-                                 const Tensor&, const Tensor&, Options... options,
-                                 bool bias_gradient) {
-    const auto like = [](const Tensor& x) { return at::empty_symint(x.sym_sizes(), x.options()); };
-    return {like(q), like(k), like(v),
-            bias_gradient ? like(*DotProductOp::read(options...).bias) : or_empty({}, q)};
-  }
-
-  template <class Signature>
-  static c10::TypedOperatorHandle<Signature> find(const char* name) {
-    return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
-  }
-  static auto find_plain() {
-    return find<Tensor(const Tensor&, const Tensor&, const Tensor&, Options...)>(
-        "headloom::dot_product_attention");
-  }
-  static auto find_forward() {
-    return find<Halves(const Tensor&, const Tensor&, const Tensor&, Options..., bool)>(
-        "headloom::dot_product_attention_forward");
-  }
-  static auto find_backward() {
-    return find<Gradients(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                          const Tensor&, Options..., bool)>(
-        "headloom::dot_product_attention_backward");
-  }
-};
+constexpr auto kPlain = &Operator<DotProductOp, DotProductPlain>::kernel<plain>;
 
 void implement(torch::Library& m) {
-  m.impl("dot_product_attention", &Kernels<>::plain);
-  m.impl("dot_product_attention_forward", &Kernels<>::forward);
-  m.impl("dot_product_attention_backward", &Kernels<>::backward);
+  m.impl(kOp, kPlain);
+  m.impl("dot_product_attention_forward",
+         &Operator<DotProductOp, DotProductForward>::kernel<forward>);
+  m.impl("dot_product_attention_backward",
+         &Operator<DotProductOp, DotProductBackward>::kernel<dot_product_backward>);
 }
 
 }  // namespace
@@ -131,30 +100,14 @@ Tensor dot_product_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                       options.scale,        options.dropout_p,        options.seed,
                       options.cu_seqlens_q, options.cu_seqlens_k};
   if (call.dropout_p > 0.0 && !call.seed) call.seed = new_seed();
-  return call_dot_product(q, k, v, call);
-}
-
-Tensor call_dot_product(const Tensor& q, const Tensor& k, const Tensor& v,
-                        const DotProductCall& call) {
-  static const auto op = Kernels<>::find_plain();
-  return DotProductOp::write(call,
-                             [&](const auto&... options) { return op.call(q, k, v, options...); });
+  static const Operator<DotProductOp, DotProductPlain> op(kOp);
+  return op(q, k, v, call);
 }
 
 Halves call_dot_product_forward(const Tensor& q, const Tensor& k, const Tensor& v,
-                                const DotProductCall& call, bool bias_gradient) {
-  static const auto op = Kernels<>::find_forward();
-  return DotProductOp::write(
-      call, [&](const auto&... options) { return op.call(q, k, v, options..., bias_gradient); });
-}
-
-Gradients call_dot_product_backward(const Tensor& grad_out, const Tensor& q, const Tensor& k,
-                                    const Tensor& v, const Tensor& out, const Tensor& log_sum_exp,
-                                    const DotProductCall& call, bool bias_gradient) {
-  static const auto op = Kernels<>::find_backward();
-  return DotProductOp::write(call, [&](const auto&... options) {
-    return op.call(grad_out, q, k, v, out, log_sum_exp, options..., bias_gradient);
-  });
+                                bool bias_gradient, const DotProductCall& call) {
+  static const Operator<DotProductOp, DotProductForward> op("dot_product_attention_forward");
+  return op(q, k, v, bias_gradient, call);
 }
 
 TORCH_LIBRARY_FRAGMENT(headloom, m) {
@@ -166,12 +119,12 @@ TORCH_LIBRARY_FRAGMENT(headloom, m) {
     m.def(torch::schema(schema.c_str()), {at::Tag::pt2_compliant_tag});
   };
   define("dot_product_attention(Tensor q, Tensor k, Tensor v, " + options + ") -> Tensor");
-  define("dot_product_attention_forward(Tensor q, Tensor k, Tensor v, " + options +
-         ", bool bias_gradient=False) -> (Tensor, Tensor)");
+  define("dot_product_attention_forward(Tensor q, Tensor k, Tensor v, bool bias_gradient, " +
+         options + ") -> (Tensor, Tensor)");
   define(
       "dot_product_attention_backward(Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor out, "
-      "Tensor log_sum_exp, " +
-      options + ", bool bias_gradient=False) -> (Tensor, Tensor, Tensor, Tensor)");
+      "Tensor log_sum_exp, bool bias_gradient, " +
+      options + ") -> (Tensor, Tensor, Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(headloom, CPU, m) {
@@ -183,9 +136,11 @@ TORCH_LIBRARY_IMPL(headloom, CUDA, m) {
 }
 
 TORCH_LIBRARY_IMPL(headloom, Meta, m) {
-  m.impl("dot_product_attention", &Kernels<>::plain);
-  m.impl("dot_product_attention_forward", &Kernels<>::forward_meta);
-  m.impl("dot_product_attention_backward", &Kernels<>::backward_meta);
+  m.impl(kOp, kPlain);
+  m.impl("dot_product_attention_forward",
+         &Operator<DotProductOp, DotProductForward>::kernel<forward_meta>);
+  m.impl("dot_product_attention_backward",
+         &Operator<DotProductOp, DotProductBackward>::kernel<backward_meta>);
 }
 
 }  // namespace headloom

@@ -1,5 +1,4 @@
 // Autograd and autocast of dot_product_attention.
-#include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -7,6 +6,7 @@
 
 #include "headloom/mechanisms/dot_product/dot_product.h"
 #include "headloom/mechanisms/dot_product/dot_product_dispatch.h"
+#include "headloom/tensor/autocast.h"
 #include "headloom/tensor/gradients.h"
 
 namespace headloom {
@@ -47,15 +47,14 @@ struct DotProductFunction : torch::autograd::Function<DotProductFunction> {
     call.bias = bias;
     const bool bias_gradient = bias && bias->requires_grad();
     const at::AutoDispatchBelowADInplaceOrView below;
-    const DotProductHalves halves = call_dot_product_forward(q, k, v, call, bias_gradient);
+    const DotProductHalves halves = call_dot_product_forward(q, k, v, bias_gradient, call);
     save(ctx, q, k, v, call, halves);
     ctx->saved_data["bias_gradient"] = bias_gradient;
     return std::get<0>(halves);
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    // A backward pass inside an autocast region must not lower the sums that the kernels keep wide.
-    const c10::impl::ExcludeDispatchKeyGuard off(c10::autocast_dispatch_keyset);
+    const NoLowering wide;
     const variable_list saved = ctx->get_saved_variables();
     const Tensor &q = saved[0], &k = saved[1], &v = saved[2], &bias = saved[3];
     const bool bias_gradient = ctx->saved_data["bias_gradient"].toBool();
@@ -72,8 +71,9 @@ struct DotProductFunction : torch::autograd::Function<DotProductFunction> {
       for (size_t i = 0; i < found.size(); ++i) result[i] = found[i];
       return result;
     }
-    auto [grad_q, grad_k, grad_v, grad_bias] =
-        call_dot_product_backward(grads[0], q, k, v, saved[8], saved[9], call, bias_gradient);
+    static const Operator<DotProductOp, DotProductBackward> op("dot_product_attention_backward");
+    const auto [grad_q, grad_k, grad_v, grad_bias] =
+        op(grads[0], q, k, v, saved[8], saved[9], bias_gradient, call);
     result[0] = grad_q;
     result[1] = grad_k;
     result[2] = grad_v;
@@ -82,42 +82,35 @@ struct DotProductFunction : torch::autograd::Function<DotProductFunction> {
   }
 };
 
-template <class Read = decltype(&DotProductOp::read)>
-struct Wrappers;
+Tensor autograd(const Tensor& q, const Tensor& k, const Tensor& v, const DotProductCall& given) {
+  DotProductCall call = given;
+  const OptionalTensor bias = std::exchange(call.bias, std::nullopt);
+  return DotProductFunction::apply(q, k, v, bias, call);
+}
 
-template <class... Options>
-struct Wrappers<DotProductCall (*)(Options...)> {
-  static Tensor autograd(const Tensor& q, const Tensor& k, const Tensor& v, Options... options) {
-    DotProductCall call = DotProductOp::read(options...);
-    const OptionalTensor bias = std::exchange(call.bias, std::nullopt);
-    return DotProductFunction::apply(q, k, v, bias, call);
-  }
-
-  // Attention runs in autocast's lower precision; the accumulation inside stays in float32.
-  template <c10::DeviceType device>
-  static Tensor autocast(const Tensor& q, const Tensor& k, const Tensor& v, Options... options) {
-    const c10::impl::ExcludeDispatchKeyGuard off(
-        c10::DispatchKeySet(at::autocast::get_autocast_dispatch_key_from_device_type(device)));
-    const at::ScalarType type = at::autocast::get_autocast_dtype(device);
-    const auto cast = [&](const Tensor& x) { return at::autocast::cached_cast(type, x, device); };
-    DotProductCall call = DotProductOp::read(options...);
-    if (call.bias) call.bias = cast(*call.bias);
-    return call_dot_product(cast(q), cast(k), cast(v), call);
-  }
-};
+template <c10::DeviceType device>
+Tensor autocast(const Tensor& q, const Tensor& k, const Tensor& v, const DotProductCall& given) {
+  const Lowering<device> lower;
+  DotProductCall call = given;
+  call.bias = lower(call.bias);
+  static const Operator<DotProductOp, DotProductPlain> op("dot_product_attention");
+  return op(lower(q), lower(k), lower(v), call);
+}
 
 }  // namespace
 
 TORCH_LIBRARY_IMPL(headloom, Autograd, m) {
-  m.impl("dot_product_attention", &Wrappers<>::autograd);
+  m.impl("dot_product_attention", &Operator<DotProductOp, DotProductPlain>::kernel<autograd>);
 }
 
 TORCH_LIBRARY_IMPL(headloom, AutocastCPU, m) {
-  m.impl("dot_product_attention", &Wrappers<>::autocast<c10::DeviceType::CPU>);
+  m.impl("dot_product_attention",
+         &Operator<DotProductOp, DotProductPlain>::kernel<autocast<c10::DeviceType::CPU>>);
 }
 
 TORCH_LIBRARY_IMPL(headloom, AutocastCUDA, m) {
-  m.impl("dot_product_attention", &Wrappers<>::autocast<c10::DeviceType::CUDA>);
+  m.impl("dot_product_attention",
+         &Operator<DotProductOp, DotProductPlain>::kernel<autocast<c10::DeviceType::CUDA>>);
 }
 
 }  // namespace headloom

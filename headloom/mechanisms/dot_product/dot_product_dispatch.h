@@ -6,6 +6,8 @@
 #include <optional>
 #include <tuple>
 
+#include "headloom/tensor/operator.h"
+
 // How the public operator, its forward and backward halves and autograd see one call.
 namespace headloom {
 
@@ -17,8 +19,7 @@ struct DotProductCall {
   std::optional<at::Tensor> seed, cu_seqlens_q, cu_seqlens_k;
 };
 
-// The keyword arguments, stated once: the signature of read() is that of the schema, and write()
-// passes a call's fields in the same order.
+// The keyword arguments of the schema (tensor/operator.h).
 struct DotProductOp {
   using OptionalTensor = std::optional<at::Tensor>;
 
@@ -42,27 +43,31 @@ void check_dot_product(const at::Tensor& q, const at::Tensor& k, const at::Tenso
 using DotProductHalves = std::tuple<at::Tensor, at::Tensor>;  // O and the log-sum-exp of its logits
 using DotProductGradients = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
-// The kernels. `bias_gradient` says whether the bias will need one, which decides the path.
+// The positional arguments of the operator and of its two halves. `bias_gradient` says whether the
+// bias will need one, which decides the path.
+using DotProductPlain = at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
+using DotProductForward = DotProductHalves(const at::Tensor& q, const at::Tensor& k,
+                                           const at::Tensor& v, bool bias_gradient);
+using DotProductBackward = DotProductGradients(const at::Tensor& grad_out, const at::Tensor& q,
+                                               const at::Tensor& k, const at::Tensor& v,
+                                               const at::Tensor& out, const at::Tensor& log_sum_exp,
+                                               bool bias_gradient);
+
+// The kernels.
 DotProductHalves dot_product_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                     const DotProductCall& call, bool bias_gradient);
+                                     bool bias_gradient, const DotProductCall& call);
 DotProductGradients dot_product_backward(const at::Tensor& grad_out, const at::Tensor& q,
                                          const at::Tensor& k, const at::Tensor& v,
                                          const at::Tensor& out, const at::Tensor& log_sum_exp,
-                                         const DotProductCall& call, bool bias_gradient);
+                                         bool bias_gradient, const DotProductCall& call);
 
 // The whole call through the reference, for derivatives of derivatives: O(Tq Tk) memory.
 at::Tensor dot_product_composite(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                  const DotProductCall& call);
 
-// The operator and its two halves through torch's dispatcher.
-at::Tensor call_dot_product(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                            const DotProductCall& call);
+// The forward half through torch's dispatcher.
 DotProductHalves call_dot_product_forward(const at::Tensor& q, const at::Tensor& k,
-                                          const at::Tensor& v, const DotProductCall& call,
-                                          bool bias_gradient);
-DotProductGradients call_dot_product_backward(const at::Tensor& grad_out, const at::Tensor& q,
-                                              const at::Tensor& k, const at::Tensor& v,
-                                              const at::Tensor& out, const at::Tensor& log_sum_exp,
-                                              const DotProductCall& call, bool bias_gradient);
+                                          const at::Tensor& v, bool bias_gradient,
+                                          const DotProductCall& call);
 
 }  // namespace headloom

@@ -177,7 +177,7 @@ struct Packed {
 }  // namespace
 
 DotProductHalves dot_product_forward(const Tensor& q, const Tensor& k, const Tensor& v,
-                                     const DotProductCall& call, bool bias_gradient) {
+                                     bool bias_gradient, const DotProductCall& call) {
   if (!call.cu_seqlens_q) {
     return fused_covers(q, k, v, call, bias_gradient) ? fused_forward(q, k, v, call)
                                                       : tiled_forward(q, k, v, call);
@@ -189,7 +189,7 @@ DotProductHalves dot_product_forward(const Tensor& q, const Tensor& k, const Ten
   for (size_t s = 0; s < packed.size(); ++s) {
     const auto [part_out, part_lse] =
         dot_product_forward(packed.query_part(q, s), packed.key_part(k, s), packed.key_part(v, s),
-                            packed.part(call, s), bias_gradient);
+                            bias_gradient, packed.part(call, s));
     packed.query_part(out, s).copy_(part_out);
     packed.query_part(log_sum_exp, s).copy_(part_lse);
   }
@@ -198,8 +198,8 @@ DotProductHalves dot_product_forward(const Tensor& q, const Tensor& k, const Ten
 
 DotProductGradients dot_product_backward(const Tensor& grad_out, const Tensor& q, const Tensor& k,
                                          const Tensor& v, const Tensor& out,
-                                         const Tensor& log_sum_exp, const DotProductCall& call,
-                                         bool bias_gradient) {
+                                         const Tensor& log_sum_exp, bool bias_gradient,
+                                         const DotProductCall& call) {
   if (!call.cu_seqlens_q) {
     if (!fused_covers(q, k, v, call, bias_gradient)) {
       return tiled_backward(grad_out, q, k, v, call, bias_gradient);
@@ -218,7 +218,7 @@ DotProductGradients dot_product_backward(const Tensor& grad_out, const Tensor& q
     const auto [part_q, part_k, part_v, part_bias] = dot_product_backward(
         packed.query_part(grad_out, s), packed.query_part(q, s), packed.key_part(k, s),
         packed.key_part(v, s), packed.query_part(out, s), packed.query_part(log_sum_exp, s),
-        packed.part(call, s), false);
+        /*bias_gradient=*/false, packed.part(call, s));
     packed.query_part(grad_q, s).copy_(part_q);
     packed.key_part(grad_k, s).copy_(part_k);
     packed.key_part(grad_v, s).copy_(part_v);

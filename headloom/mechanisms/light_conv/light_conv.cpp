@@ -15,38 +15,31 @@ namespace {
 
 using at::Tensor;
 
-// What the dispatcher calls, with an operator's keyword arguments one by one.
-template <class Op, class Read = decltype(&Op::read)>
-struct Kernels;
+Tensor forward(const Tensor& x, const Tensor& weight, const ConvCall& call) {
+  check_conv(x, weight, call);
+  return conv_forward(x, weight, call);
+}
 
-template <class Op, class... Options>
-struct Kernels<Op, ConvCall (*)(Options...)> {
-  static Tensor forward(const Tensor& x, const Tensor& weight, Options... options) {
-    const ConvCall call = Op::read(options...);
-    check_conv(x, weight, call);
-    return conv_forward(x, weight, call);
-  }
-  static Tensor forward_meta(const Tensor& x, const Tensor& weight, Options... options) {
-    check_conv(x, weight, Op::read(options...));
-    return at::empty_symint(x.sym_sizes(), x.options());
-  }
-  static ConvGradients backward(const Tensor& grad_out, const Tensor& x, const Tensor& weight,
-                                Wanted wanted, Options... options) {
-    const ConvCall call = Op::read(options...);
-    check_conv(x, weight, call);
-    return conv_backward(grad_out, x, weight, wanted, call);
-  }
-  static ConvGradients backward_meta(const Tensor&, const Tensor& x, const Tensor& weight,
-                                     Wanted wanted, Options... options) {
-    (void)Op::read(options...);
-    const auto like = [&](const Tensor& tensor, bool needed) {
-      return needed ? at::empty_symint(tensor.sym_sizes(), tensor.options()) : or_empty({}, x);
-    };
-    const Tensor grad_bias =
-        wanted[2] ? at::empty_symint({x.sym_size(2)}, x.options()) : or_empty({}, x);
-    return {like(x, wanted[0]), like(weight, wanted[1]), grad_bias};
-  }
-};
+Tensor forward_meta(const Tensor& x, const Tensor& weight, const ConvCall& call) {
+  check_conv(x, weight, call);
+  return at::empty_symint(x.sym_sizes(), x.options());
+}
+
+ConvGradients backward(const Tensor& grad_out, const Tensor& x, const Tensor& weight, Wanted wanted,
+                       const ConvCall& call) {
+  check_conv(x, weight, call);
+  return conv_backward(grad_out, x, weight, wanted, call);
+}
+
+ConvGradients backward_meta(const Tensor&, const Tensor& x, const Tensor& weight, Wanted wanted,
+                            const ConvCall&) {
+  const auto like = [&](const Tensor& tensor, bool needed) {
+    return needed ? at::empty_symint(tensor.sym_sizes(), tensor.options()) : or_empty({}, x);
+  };
+  const Tensor grad_bias =
+      wanted[2] ? at::empty_symint({x.sym_size(2)}, x.options()) : or_empty({}, x);
+  return {like(x, wanted[0]), like(weight, wanted[1]), grad_bias};
+}
 
 template <class Op>
 void define(torch::Library& m, const std::string& weight, const std::string& options) {
@@ -60,14 +53,14 @@ void define(torch::Library& m, const std::string& weight, const std::string& opt
 
 template <class Op>
 void implement(torch::Library& m) {
-  m.impl(Op::kName, &Kernels<Op>::forward);
-  m.impl(Op::kBackwardName, &Kernels<Op>::backward);
+  m.impl(Op::kName, &Operator<Op, ConvForward>::template kernel<forward>);
+  m.impl(Op::kBackwardName, &Operator<Op, ConvBackward>::template kernel<backward>);
 }
 
 template <class Op>
 void implement_meta(torch::Library& m) {
-  m.impl(Op::kName, &Kernels<Op>::forward_meta);
-  m.impl(Op::kBackwardName, &Kernels<Op>::backward_meta);
+  m.impl(Op::kName, &Operator<Op, ConvForward>::template kernel<forward_meta>);
+  m.impl(Op::kBackwardName, &Operator<Op, ConvBackward>::template kernel<backward_meta>);
 }
 
 // The fields that both option structs share, with the padding resolved and a seed drawn if needed.
@@ -138,7 +131,7 @@ void check_conv(const Tensor& x, const Tensor& weight, const ConvCall& call) {
 Tensor light_conv(const Tensor& x, const Tensor& weight, const LightConvOptions& options) {
   ConvCall call = call_of(LightConvOp::kName, options, kernel_size_of(weight));
   call.per_position = is_per_position(call.op, options.dropconnect);
-  return ConvDispatcher<LightConvOp>::call(x, weight, call);
+  return call_conv<LightConvOp>(x, weight, call);
 }
 
 Tensor dynamic_conv(const Tensor& x, const Tensor& kernel_logits,
@@ -146,7 +139,7 @@ Tensor dynamic_conv(const Tensor& x, const Tensor& kernel_logits,
   ConvCall call = call_of(DynamicConvOp::kName, options, kernel_size_of(kernel_logits));
   call.renorm_padding = options.renorm_padding;
   call.per_position = true;
-  return ConvDispatcher<DynamicConvOp>::call(x, kernel_logits, call);
+  return call_conv<DynamicConvOp>(x, kernel_logits, call);
 }
 
 TORCH_LIBRARY_FRAGMENT(headloom, m) {

@@ -1,5 +1,4 @@
 // Autograd and autocast of both convolutions.
-#include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -7,6 +6,7 @@
 
 #include "headloom/mechanisms/light_conv/light_conv_dispatch.h"
 #include "headloom/mechanisms/light_conv/light_conv_reference.h"
+#include "headloom/tensor/autocast.h"
 #include "headloom/tensor/gradients.h"
 
 namespace headloom {
@@ -50,12 +50,11 @@ struct ConvFunction : torch::autograd::Function<ConvFunction<Op>> {
     call.conv_bias = conv_bias;
     save(ctx, x, weight, call);
     const at::AutoDispatchBelowADInplaceOrView below;
-    return ConvDispatcher<Op>::call(x, weight, call);
+    return call_conv<Op>(x, weight, call);
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    // A backward pass inside an autocast region must not lower the sums that the kernels keep wide.
-    const c10::impl::ExcludeDispatchKeyGuard off(c10::autocast_dispatch_keyset);
+    const NoLowering wide;
     const variable_list saved = ctx->get_saved_variables();
     const Tensor &x = saved[0], &weight = saved[1], &conv_bias = saved[2];
     const ConvCall call = restore(Op::kName, ctx, saved);
@@ -74,53 +73,49 @@ struct ConvFunction : torch::autograd::Function<ConvFunction<Op>> {
       return found;
     }
     const auto [grad_x, grad_weight, grad_bias] =
-        ConvDispatcher<Op>::backward(grads[0], x, weight, wanted, call);
+        call_conv_backward<Op>(grads[0], x, weight, wanted, call);
     return {or_undefined(grad_x, wanted[0]), or_undefined(grad_weight, wanted[1]),
             or_undefined(grad_bias, wanted[2]), Tensor()};
   }
 };
 
-template <class Op, class Read = decltype(&Op::read)>
-struct Wrappers;
+template <class Op>
+Tensor autograd(const Tensor& x, const Tensor& weight, const ConvCall& given) {
+  ConvCall call = given;
+  const OptionalTensor conv_bias = std::exchange(call.conv_bias, std::nullopt);
+  return ConvFunction<Op>::apply(x, weight, conv_bias, call);
+}
 
-template <class Op, class... Options>
-struct Wrappers<Op, ConvCall (*)(Options...)> {
-  static Tensor autograd(const Tensor& x, const Tensor& weight, Options... options) {
-    ConvCall call = Op::read(options...);
-    const OptionalTensor conv_bias = std::exchange(call.conv_bias, std::nullopt);
-    return ConvFunction<Op>::apply(x, weight, conv_bias, call);
-  }
+template <class Op, c10::DeviceType device>
+Tensor autocast(const Tensor& x, const Tensor& weight, const ConvCall& given) {
+  const Lowering<device> lower;
+  ConvCall call = given;
+  call.conv_bias = lower(call.conv_bias);
+  return call_conv<Op>(lower(x), lower(weight), call);
+}
 
-  // Convolutions run in autocast's lower precision; sums inside stay in float32.
-  template <c10::DeviceType device>
-  static Tensor autocast(const Tensor& x, const Tensor& weight, Options... options) {
-    const c10::impl::ExcludeDispatchKeyGuard off(
-        c10::DispatchKeySet(at::autocast::get_autocast_dispatch_key_from_device_type(device)));
-    const at::ScalarType type = at::autocast::get_autocast_dtype(device);
-    const auto cast = [&](const Tensor& tensor) {
-      return at::autocast::cached_cast(type, tensor, device);
-    };
-    ConvCall call = Op::read(options...);
-    if (call.conv_bias) call.conv_bias = cast(*call.conv_bias);
-    return ConvDispatcher<Op>::call(cast(x), cast(weight), call);
-  }
-};
+template <c10::DeviceType device>
+void implement_autocast(torch::Library& m) {
+  m.impl(LightConvOp::kName,
+         &Operator<LightConvOp, ConvForward>::kernel<autocast<LightConvOp, device>>);
+  m.impl(DynamicConvOp::kName,
+         &Operator<DynamicConvOp, ConvForward>::kernel<autocast<DynamicConvOp, device>>);
+}
 
 }  // namespace
 
 TORCH_LIBRARY_IMPL(headloom, Autograd, m) {
-  m.impl(LightConvOp::kName, &Wrappers<LightConvOp>::autograd);
-  m.impl(DynamicConvOp::kName, &Wrappers<DynamicConvOp>::autograd);
+  m.impl(LightConvOp::kName, &Operator<LightConvOp, ConvForward>::kernel<autograd<LightConvOp>>);
+  m.impl(DynamicConvOp::kName,
+         &Operator<DynamicConvOp, ConvForward>::kernel<autograd<DynamicConvOp>>);
 }
 
 TORCH_LIBRARY_IMPL(headloom, AutocastCPU, m) {
-  m.impl(LightConvOp::kName, &Wrappers<LightConvOp>::autocast<c10::DeviceType::CPU>);
-  m.impl(DynamicConvOp::kName, &Wrappers<DynamicConvOp>::autocast<c10::DeviceType::CPU>);
+  implement_autocast<c10::DeviceType::CPU>(m);
 }
 
 TORCH_LIBRARY_IMPL(headloom, AutocastCUDA, m) {
-  m.impl(LightConvOp::kName, &Wrappers<LightConvOp>::autocast<c10::DeviceType::CUDA>);
-  m.impl(DynamicConvOp::kName, &Wrappers<DynamicConvOp>::autocast<c10::DeviceType::CUDA>);
+  implement_autocast<c10::DeviceType::CUDA>(m);
 }
 
 }  // namespace headloom

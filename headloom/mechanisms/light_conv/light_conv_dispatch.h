@@ -1,13 +1,14 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 
 #include <array>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <tuple>
+
+#include "headloom/tensor/operator.h"
 
 // How the two public operators, their backward halves and autograd see one call. Both are one
 // computation: `weight` is [H, K] in light_conv and [B, T, H, K] in dynamic_conv.
@@ -45,8 +46,7 @@ at::Tensor conv_over_window(const at::Tensor& window, const at::Tensor& weights)
 // "shared" or "per_position" as a flag; refuses other names.
 bool is_per_position(const char* op, std::string_view dropconnect);
 
-// An operator states its keyword arguments once: read() turns them into a call, and its signature
-// is that of the schema; write() passes the call's fields in the same order.
+// The keyword arguments of each schema (tensor/operator.h).
 struct LightConvOp {
   static constexpr const char* kName = "light_conv";
   static constexpr const char* kBackwardName = "light_conv_backward";
@@ -89,35 +89,22 @@ struct DynamicConvOp {
   }
 };
 
-// Calls through torch's dispatcher, for either operator.
-template <class Op, class Read = decltype(&Op::read)>
-struct ConvDispatcher;
+// The positional arguments of either operator and of its backward half.
+using ConvForward = at::Tensor(const at::Tensor& x, const at::Tensor& weight);
+using ConvBackward = ConvGradients(const at::Tensor& grad_out, const at::Tensor& x,
+                                   const at::Tensor& weight, Wanted wanted);
 
-template <class Op, class... Options>
-struct ConvDispatcher<Op, ConvCall (*)(Options...)> {
-  static at::Tensor call(const at::Tensor& x, const at::Tensor& weight, const ConvCall& given) {
-    static const auto op =
-        find(Op::kName)
-            .template typed<at::Tensor(const at::Tensor&, const at::Tensor&, Options...)>();
-    return Op::write(given, [&](const auto&... options) { return op.call(x, weight, options...); });
-  }
-
-  static ConvGradients backward(const at::Tensor& grad_out, const at::Tensor& x,
-                                const at::Tensor& weight, Wanted wanted, const ConvCall& given) {
-    static const auto op =
-        find(Op::kBackwardName)
-            .template typed<ConvGradients(const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                                          Wanted, Options...)>();
-    return Op::write(given, [&](const auto&... options) {
-      return op.call(grad_out, x, weight, wanted, options...);
-    });
-  }
-
- private:
-  static c10::OperatorHandle find(const char* name) {
-    return c10::Dispatcher::singleton().findSchemaOrThrow(
-        (std::string("headloom::") + name).c_str(), "");
-  }
-};
+// Through torch's dispatcher.
+template <class Op>
+at::Tensor call_conv(const at::Tensor& x, const at::Tensor& weight, const ConvCall& call) {
+  static const Operator<Op, ConvForward> op(Op::kName);
+  return op(x, weight, call);
+}
+template <class Op>
+ConvGradients call_conv_backward(const at::Tensor& grad_out, const at::Tensor& x,
+                                 const at::Tensor& weight, Wanted wanted, const ConvCall& call) {
+  static const Operator<Op, ConvBackward> op(Op::kBackwardName);
+  return op(grad_out, x, weight, wanted, call);
+}
 
 }  // namespace headloom

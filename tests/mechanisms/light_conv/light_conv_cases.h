@@ -51,9 +51,8 @@ using Path = Tensor (*)(const Tensor&, const Tensor&, const ConvCall&);
 
 // Through torch's dispatcher; `call.op` says which operator.
 inline Tensor run(const Tensor& x, const Tensor& weight, const ConvCall& call) {
-  return std::string(call.op) == LightConvOp::kName
-             ? ConvDispatcher<LightConvOp>::call(x, weight, call)
-             : ConvDispatcher<DynamicConvOp>::call(x, weight, call);
+  return std::string(call.op) == LightConvOp::kName ? call_conv<LightConvOp>(x, weight, call)
+                                                    : call_conv<DynamicConvOp>(x, weight, call);
 }
 
 // Of <grad, function(inputs)>.

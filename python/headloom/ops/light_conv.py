@@ -1,73 +1,8 @@
-"""The operators as functions of tensors.
-
-Conventions. B batch, H heads, T time, D width of a head, C channels, K kernel width. Dtypes float64,
-float32, bfloat16 and float16; half types accumulate in float32. Strides are free. A
-``key_padding_mask`` is bool and true where a position is padding. Packed batches have B = 1 and hold
-their sequences one after the other along time; ``cu_seqlens`` holds the boundaries, from 0 to T. A
-position with nothing to attend gets zeros and zero gradient. With dropout, ``seed`` (a 0-dim int64
-tensor) fixes the mask; without one it is drawn from torch's default generator. Bad arguments raise a
-RuntimeError that names the operator, what was expected and what was found.
-"""
+"""Lightweight and dynamic convolutions."""
 
 import torch
 
-__all__ = ["dot_product_attention", "dynamic_conv", "light_conv"]
-
-
-def _seed(seed, p):
-    return torch.randint(2**62, ()) if seed is None and p > 0.0 else seed
-
-
-def dot_product_attention(
-    q,
-    k,
-    v,
-    *,
-    bias=None,
-    key_padding_mask=None,
-    causal=False,
-    scale=None,
-    dropout_p=0.0,
-    seed=None,
-    cu_seqlens_q=None,
-    cu_seqlens_k=None,
-):
-    """Scaled dot-product attention (Vaswani et al., 2017, eq. 1): ``softmax(scale q k^T + bias) v``.
-
-    Args:
-        q: queries [B, H, Tq, D].
-        k: keys [B, H, Tk, D].
-        v: values [B, H, Tk, Dv].
-        bias: added to the scaled logits; broadcasts to [B, H, Tq, Tk]; has a gradient.
-        key_padding_mask: [B, Tk] bool, true where a key is padding.
-        causal: query i sees key j when j <= i + Tk - Tq (the last query sees every key).
-        scale: default ``1 / sqrt(D)``.
-        dropout_p: dropout on the attention weights, 0 <= p < 1.
-        seed: 0-dim int64 tensor that fixes the dropout mask.
-        cu_seqlens_q, cu_seqlens_k: [S + 1] boundaries of S packed sequences; both or neither; B = 1.
-
-    Returns:
-        [B, H, Tq, Dv]
-
-    Equals ``torch.softmax(q @ k.mT * scale + bias, -1) @ v``.
-
-    >>> q, k, v = torch.randn(3, 2, 4, 10, 16)
-    >>> dot_product_attention(q, k, v).shape
-    torch.Size([2, 4, 10, 16])
-    """
-    return torch.ops.headloom.dot_product_attention(
-        q,
-        k,
-        v,
-        bias=bias,
-        key_padding_mask=key_padding_mask,
-        causal=causal,
-        scale=scale,
-        dropout_p=dropout_p,
-        seed=_seed(seed, dropout_p),
-        cu_seqlens_q=cu_seqlens_q,
-        cu_seqlens_k=cu_seqlens_k,
-    )
+from headloom.ops._seed import seed_for
 
 
 def _left_padding(padding, width):
@@ -127,7 +62,7 @@ def light_conv(
         cu_seqlens=cu_seqlens,
         weight_dropout=weight_dropout,
         dropconnect=dropconnect,
-        seed=_seed(seed, weight_dropout),
+        seed=seed_for(seed, weight_dropout),
     )
 
 
@@ -175,5 +110,5 @@ def dynamic_conv(
         key_padding_mask=key_padding_mask,
         cu_seqlens=cu_seqlens,
         weight_dropout=weight_dropout,
-        seed=_seed(seed, weight_dropout),
+        seed=seed_for(seed, weight_dropout),
     )

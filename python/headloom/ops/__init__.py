@@ -1,0 +1,15 @@
+"""The operators as functions of tensors.
+
+Conventions. B batch, H heads, T time, D width of a head, C channels, K kernel width. Dtypes float64,
+float32, bfloat16 and float16; half types accumulate in float32. Strides are free. A
+``key_padding_mask`` is bool and true where a position is padding. Packed batches have B = 1 and hold
+their sequences one after the other along time; ``cu_seqlens`` holds the boundaries, from 0 to T. A
+position with nothing to attend gets zeros and zero gradient. With dropout, ``seed`` (a 0-dim int64
+tensor) fixes the mask; without one it is drawn from torch's default generator. Bad arguments raise a
+RuntimeError that names the operator, what was expected and what was found.
+"""
+
+from headloom.ops.dot_product import dot_product_attention
+from headloom.ops.light_conv import dynamic_conv, light_conv
+
+__all__ = ["dot_product_attention", "dynamic_conv", "light_conv"]

@@ -50,6 +50,9 @@ def test_row_has_every_field():
         "headloom_ms",
         "peers",
         "floor_ms",
+        "of_peak",
+        "of_copy",
+        "moved_bytes",
         "extra_bytes",
         "peer_extra_bytes",
     }

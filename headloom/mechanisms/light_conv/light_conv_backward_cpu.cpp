@@ -17,10 +17,10 @@ namespace {
 template <class T>
 struct BackwardSpace {
   int64_t rows;          // tile_rows
-  T *grad, *input;       // [rows + K - 1 and more, panel]: windows of g and of x
+  Window<T> grad, input;  // rows + K - 1 of g and of x, and as many more as kernels overreach
   T* scratch;            // [rows, panel]
   T* start;              // zeros
-  T* lanes;              // shared weights a lane
+  T* shared;             // laid out, reversed
   T* sums;               // [panels, gradient_sums(K), panel]
   TapTile<T> taps;       // of rows + K - 1 positions
   T* transposed;         // [panel, transposed_stride]: x
@@ -62,19 +62,19 @@ BackwardSpace<T> carve(Carver& carver, const ConvBackwardArgs<S>& given) {
   BackwardSpace<T> space{};
   space.rows = round_up(args.tile_rows, kTileQuantum);
   const int64_t window = space.rows + gradient_sums(args.taps) + kTileQuantum;
-  space.grad = carver.take<T>(window * kPanel<T>);
-  space.input = carver.take<T>(window * kPanel<T>);
+  const int64_t lanes = panels_of(args).lanes();
+  space.grad = carve_window<T>(carver, lanes, window);
+  space.input = carve_window<T>(carver, lanes, window);
   space.scratch = carver.take<T>(space.rows * kPanel<T>);
   space.start = carver.take<T>(kPanel<T>);
   if (args.per_position()) {
     carve_per_position<S, T>(carver, args, space);
     return space;
   }
-  const int64_t channels = round_up(args.channels, kPanel<T>);
-  space.lanes = one_head_a_panel(args) ? nullptr : carver.take<T>(channels * args.taps);
+  space.shared = carver.take<T>(shared_elements(args));
   space.sums = given.grad_shared == nullptr
                    ? nullptr
-                   : carver.take<T>(channels * gradient_sums(args.taps));
+                   : carver.take<T>(lanes * gradient_sums(args.taps));
   return space;
 }
 
@@ -91,6 +91,7 @@ class BackwardTile {
  public:
   BackwardTile(const ConvBackwardArgs<S>& args, const ConvTile& tile, const BackwardSpace<T>& space)
       : args_(args), conv_(args.conv), tile_(tile), space_(space) {
+    panels_ = panels_of(conv_);
     input_ = input_rows(conv_, tile);
     grad_ = {args.grad_y + tile.batch * args.grad_y_batch_stride,
              args.grad_y_time_stride,
@@ -115,32 +116,21 @@ class BackwardTile {
 
  private:
   void shared() {
-    const int64_t per_head = conv_.channels / conv_.heads;
     const int64_t taps = conv_.taps;
-    for_each_panel<T>(0, conv_.channels, [&](Panel panel) HEADLOOM_INLINE_LAMBDA {
-      pack_grad(panel);
+    pack_windows(space_.sums != nullptr);
+    panels_.for_each([&](Panel panel) HEADLOOM_INLINE_LAMBDA {
       BandArgs<T> band{};
-      if (space_.lanes == nullptr) {
-        band.w = conv_.shared + panel.channel / per_head * taps + taps - 1;
-        band.w_row = -1;
-        band.w_output = 1;
-        grad_input(panel, band, product_for<T, false>(taps, panel.width));
-      } else {
-        band.w = space_.lanes + panel.channel * taps + (taps - 1) * panel.width;
-        band.w_row = -panel.width;
-        band.w_output = panel.width;
-        grad_input(panel, band, product_for<T, true>(taps, panel.width));
-      }
+      const BandPanel<T> product = shared_product(conv_, space_.shared, panel, &band.w);
+      grad_input(panel, band, product);
+      grad_bias(panel);
       if (space_.sums != nullptr) {
-        pack_input(panel, padded_rows_ + taps - 1);
-        banded_gradient(own_grad(panel), space_.input, padded_rows_, taps, panel.width,
-                        space_.sums + panel.channel * gradient_sums(taps));
+        banded_gradient(own_grad(panel), space_.input.of(panel), padded_rows_, taps, panel.width,
+                        space_.sums + panel.lane * gradient_sums(taps));
       }
     });
   }
 
   void per_position() {
-    const int64_t per_head = conv_.channels / conv_.heads;
     TapTile<T> taps = space_.taps;
     taps.first = first_grad_;
     taps.count = round_up(padded_rows_ + conv_.taps - 1, kTileQuantum);
@@ -148,52 +138,57 @@ class BackwardTile {
       mark_range(input_, first_grad_ - conv_.left, taps.count + conv_.taps - 1, space_.in_range);
     }
     const bool wants_weights = args_.grad_logits != nullptr || args_.grad_shared != nullptr;
+    pack_windows(wants_weights);
     for (int64_t head = 0; head < conv_.heads; ++head) {
       fill_taps(conv_, tile_, head, taps, conv_.tile_rows);
-      for_each_panel<T>(
-          head * per_head, (head + 1) * per_head, [&](Panel panel) HEADLOOM_INLINE_LAMBDA {
-            pack_grad(panel);
-            BandArgs<T> band{};
-            band.w = taps.dropped + (conv_.taps - 1) * taps.stride;
-            band.w_row = 1 - taps.stride;
-            band.w_output = taps.stride;
-            band.w_block = kBandRows;
-            grad_input(panel, band, product_for<T, false>(conv_.taps, panel.width));
-            if (wants_weights) {
-              multiply_tiles(panel, panel.channel > head * per_head);
-            }
-          });
-      if (wants_weights) {
-        for (int64_t row = 0; row < rows_; row += kTileQuantum) {
-          grad_weights(head, taps, row);
+      bool add = false;
+      panels_.for_each_of(head, [&](Panel panel) HEADLOOM_INLINE_LAMBDA {
+        BandArgs<T> band{};
+        band.w = taps.dropped + (conv_.taps - 1) * taps.stride;
+        band.w_row = 1 - taps.stride;
+        band.w_output = taps.stride;
+        band.w_block = kBandRows;
+        grad_input(panel, band,
+                   product_for<T, BandWeights::kPerPosition>(conv_.taps, panel.width));
+        grad_bias(panel);
+        if (wants_weights) {
+          multiply_tiles(panel, add);
+          add = true;
         }
+      });
+      for (int64_t row = 0; row < rows_ && wants_weights; row += kTileQuantum) {
+        grad_weights(head, taps, row);
       }
     }
   }
 
-  void pack_grad(const Panel& panel) {
-    pack_panel(grad_, first_grad_, padded_rows_ + conv_.taps - 1, panel.channel, panel.channels,
-               panel.width, space_.grad);
-    if (args_.grad_bias != nullptr) {
-      const T* rows = own_grad(panel);
-      for_each_vector<T>(panel.channels, [&](int64_t c, auto count) HEADLOOM_INLINE_LAMBDA {
-        Vec<T> sum = zero<T>();
-        for (int64_t i = 0; i < rows_; ++i) {
-          sum = sum + load(rows + i * panel.width + c);
-        }
-        T* total = args_.grad_bias + panel.channel + c;
-        store_at(total, count, load_at(total, count) + sum);
-      });
+  void pack_windows(bool wants_weights) {
+    const int64_t count = padded_rows_ + conv_.taps - 1;
+    pack(grad_, first_grad_, count, panels_, space_.grad);
+    if (wants_weights) {
+      pack(input_, first_input_, count, panels_, space_.input);
     }
   }
 
-  void pack_input(const Panel& panel, int64_t count) {
-    pack_panel(input_, first_input_, count, panel.channel, panel.channels, panel.width,
-               space_.input);
+  void grad_bias(const Panel& panel) {
+    if (args_.grad_bias == nullptr) {
+      return;
+    }
+    const T* rows = own_grad(panel);
+    for_each_vector<T>(panel.channels, [&](int64_t c, auto count) HEADLOOM_INLINE_LAMBDA {
+      Vec<T> sum = zero<T>();
+      for (int64_t i = 0; i < rows_; ++i) {
+        sum = sum + load(rows + i * panel.width + c);
+      }
+      T* total = args_.grad_bias + panel.channel + c;
+      store_at(total, count, load_at(total, count) + sum);
+    });
   }
 
   // The tile's own rows of g, within the window.
-  const T* own_grad(const Panel& panel) const { return space_.grad + ahead_ * panel.width; }
+  const T* own_grad(const Panel& panel) const {
+    return space_.grad.of(panel) + ahead_ * panel.width;
+  }
 
   S* grad_x_row(int64_t u) const {
     return args_.grad_x + (tile_.batch * conv_.time + u - conv_.delay) * conv_.channels;
@@ -208,17 +203,12 @@ class BackwardTile {
     const int64_t skipped = begin - tile_.begin;
     band.taps = conv_.taps;
     band.start = space_.start;
-    band.x = space_.grad + skipped * panel.width;
+    band.x = space_.grad.of(panel) + skipped * panel.width;
     band.x_stride = panel.width;
     band.w += band.w_block == 0 ? 0 : skipped;
-    constexpr auto kBytes = static_cast<int64_t>(sizeof(S));
     const int64_t window = padded_rows_ + conv_.taps - 1;
-    band.ahead[0] = {
-        reinterpret_cast<const char*>(grad_.at(first_grad_ + window) + panel.channel),
-        grad_.stride * kBytes, panel.channels * kBytes};
-    band.ahead[1] = {
-        reinterpret_cast<const char*>(input_.at(first_input_ + window) + panel.channel),
-        input_.stride * kBytes, panel.channels * kBytes};
+    band.ahead[0] = rows_ahead(grad_, first_grad_ + window, panel);
+    band.ahead[1] = rows_ahead(input_, first_input_ + window, panel);
     run_panel(product, band, panel.width,
               PanelSink<S>{grad_x_row(begin) + panel.channel, conv_.channels, tile_.end - begin,
                            panel.channels, args_.streamed},
@@ -228,8 +218,7 @@ class BackwardTile {
   // products[i, j + i mod product_rows] (+)= <g[i], x[i + j - P]> over the panel's channels: the
   // band of each row begins as many columns in as the row stands in its product.
   void multiply_tiles(const Panel& panel, bool add) {
-    pack_input(panel, padded_rows_ + conv_.taps - 1);
-    transpose_tile<T, T>(space_.input, panel.width, padded_rows_ + conv_.taps - 1, panel.width,
+    transpose_tile<T, T>(space_.input.of(panel), panel.width, padded_rows_ + conv_.taps - 1, panel.width,
                          space_.transposed, space_.transposed_stride);
     for (int64_t row = 0; row < rows_; row += space_.product_rows) {
       const GemmArgs<T> product{smaller(space_.product_rows, rows_ - row),
@@ -309,6 +298,7 @@ class BackwardTile {
   const ConvArgs<S>& conv_;
   const ConvTile& tile_;
   const BackwardSpace<T>& space_;
+  Panels<T> panels_;
   Rows<S> input_, grad_;
   int64_t rows_, padded_rows_;
   int64_t ahead_;                      // P': rows of the window of g before the tile's own
@@ -319,8 +309,8 @@ class BackwardTile {
 template <class S, class T>
 void add_lanes(const ConvArgs<S>& args, const T* sums, T* grad_shared) {
   const int64_t per_head = args.channels / args.heads;
-  for_each_panel<T>(0, args.channels, [&](Panel panel) HEADLOOM_INLINE_LAMBDA {
-    const T* from = sums + panel.channel * gradient_sums(args.taps);
+  panels_of(args).for_each([&](Panel panel) HEADLOOM_INLINE_LAMBDA {
+    const T* from = sums + panel.lane * gradient_sums(args.taps);
     for (int64_t k = 0; k < args.taps; ++k, from += panel.width) {
       if (per_head % kPanel<T> == 0) {
         Vec<T> sum = load(from);
@@ -346,11 +336,11 @@ void run(const ConvBackwardArgs<S>& args, const ConvTile* tiles, int64_t count, 
     __builtin_memset(p, 0, static_cast<size_t>(length) * sizeof(T));
   };
   clear(space.start, kPanel<T>);
-  if (space.lanes != nullptr) {
-    spread_shared(args.conv, space.lanes);
+  if (!args.conv.per_position()) {
+    lay_out_shared(args.conv, /*reversed=*/true, space.shared);
   }
   if (space.sums != nullptr) {
-    clear(space.sums, round_up(args.conv.channels, kPanel<T>) * gradient_sums(args.conv.taps));
+    clear(space.sums, panels_of(args.conv).lanes() * gradient_sums(args.conv.taps));
   }
   for (int64_t i = 0; i < count; ++i) {
     BackwardTile<S, T>(args, tiles[i], space).run();

@@ -6,10 +6,10 @@ namespace {
 
 template <class T>
 struct ForwardSpace {
-  T* window;   // [tile_rows + K - 1, panel]
+  Window<T> window;  // tile_rows + K - 1 rows of x
   T* scratch;  // [tile_rows, panel]
   T* start;    // [C and a panel]: the bias
-  T* lanes;    // shared weights a lane
+  T* shared;   // laid out
   TapTile<T> taps;
   uint8_t* in_range;
 };
@@ -18,15 +18,15 @@ template <class S, class T>
 ForwardSpace<T> carve(Carver& carver, const ConvArgs<S>& args) {
   ForwardSpace<T> space{};
   const int64_t rows = round_up(args.tile_rows, kTileQuantum);
-  space.window = carver.take<T>((rows + args.taps) * kPanel<T>);
+  space.window = carve_window<T>(carver, panels_of(args).lanes(), rows + args.taps - 1);
   space.scratch = carver.take<T>(rows * kPanel<T>);
   space.start = carver.take<T>(args.channels + kPanel<T>);
   if (args.per_position()) {
     space.taps = carve_taps<S, T>(carver, args, rows);
     space.in_range = carver.take<uint8_t>(rows + args.taps + kVectorBytes);
     space.taps.in_range = space.in_range;
-  } else if (!one_head_a_panel(args)) {
-    space.lanes = carver.take<T>(round_up(args.channels, kPanel<T>) * args.taps);
+  } else {
+    space.shared = carver.take<T>(shared_elements(args));
   }
   return space;
 }
@@ -44,7 +44,9 @@ class ForwardTile {
  public:
   ForwardTile(const ConvForwardArgs<S>& args, const ConvTile& tile, const ForwardSpace<T>& space)
       : args_(args), conv_(args.conv), tile_(tile), space_(space) {
+    panels_ = panels_of(conv_);
     input_ = input_rows(conv_, tile);
+    first_ = tile.begin - conv_.left;
     rows_ = tile.end - tile.begin;
     padded_rows_ = round_up(rows_, kTileQuantum);
     y_ = args.y + tile.batch * conv_.time * conv_.channels;
@@ -57,81 +59,82 @@ class ForwardTile {
 
  private:
   void shared() {
-    const int64_t per_head = conv_.channels / conv_.heads;
-    for_each_panel<T>(0, conv_.channels, [&](Panel panel) HEADLOOM_INLINE_LAMBDA {
-      BandArgs<T> band{};
-      band.w_block = 0;
-      if (space_.lanes == nullptr) {
-        band.w = conv_.shared + panel.channel / per_head * conv_.taps;
-        band.w_row = 1;
-        band.w_output = -1;
-        multiply(panel, band, product_for<T, false>(conv_.taps, panel.width));
-      } else {
-        band.w = space_.lanes + panel.channel * conv_.taps;
-        band.w_row = panel.width;
-        band.w_output = -panel.width;
-        multiply(panel, band, product_for<T, true>(conv_.taps, panel.width));
-      }
-    });
+    const bool in_place = reads_in_place();
+    if (!in_place) {
+      pack_input();
+    }
+    // Rows in place stay in the first-level cache from panel to panel if there are not many.
+    const int64_t step = in_place ? kTileQuantum : padded_rows_;
+    for (int64_t row = 0; row < rows_; row += step) {
+      panels_.for_each([&](Panel panel) HEADLOOM_INLINE_LAMBDA {
+        BandArgs<T> band{};
+        const BandPanel<T> product = shared_product(conv_, space_.shared, panel, &band.w);
+        if (in_place) {
+          band.x = in_place_row(first_ + row) + panel.channel;
+          band.x_stride = input_.stride;
+          multiply(panel, band, product, row, smaller(step, rows_ - row));
+        } else {
+          multiply_packed(panel, band, product);
+        }
+      });
+    }
   }
 
   void per_position() {
-    const int64_t per_head = conv_.channels / conv_.heads;
+    pack_input();
     TapTile<T> taps = space_.taps;
     taps.first = tile_.begin;
     taps.count = padded_rows_;
     if (conv_.renorm) {
-      mark_range(input_, tile_.begin - conv_.left, padded_rows_ + conv_.taps - 1, space_.in_range);
+      mark_range(input_, first_, padded_rows_ + conv_.taps - 1, space_.in_range);
     }
     for (int64_t head = 0; head < conv_.heads; ++head) {
       fill_taps(conv_, tile_, head, taps, conv_.tile_rows);
-      for_each_panel<T>(
-          head * per_head, (head + 1) * per_head, [&](Panel panel) HEADLOOM_INLINE_LAMBDA {
-            BandArgs<T> band{};
-            band.w = taps.dropped;
-            band.w_row = taps.stride;
-            band.w_output = 1 - taps.stride;
-            band.w_block = kBandRows;
-            multiply(panel, band, product_for<T, false>(conv_.taps, panel.width));
-          });
+      panels_.for_each_of(head, [&](Panel panel) HEADLOOM_INLINE_LAMBDA {
+        BandArgs<T> band{};
+        band.w = taps.dropped;
+        band.w_row = taps.stride;
+        band.w_output = 1 - taps.stride;
+        band.w_block = kBandRows;
+        multiply_packed(panel, band,
+                        product_for<T, BandWeights::kPerPosition>(conv_.taps, panel.width));
+      });
     }
   }
 
-  // y's panel, with weights that `band` describes.
-  void multiply(const Panel& panel, BandArgs<T>& band, BandPanel<T> product) {
-    const int64_t first = tile_.begin - conv_.left;
-    const int64_t window_rows = padded_rows_ + conv_.taps - 1;
+  void pack_input() {
+    pack(input_, first_, padded_rows_ + conv_.taps - 1, panels_, space_.window);
+  }
+
+  void multiply_packed(const Panel& panel, BandArgs<T>& band, BandPanel<T> product) {
+    band.x = space_.window.of(panel);
+    band.x_stride = panel.width;
+    band.ahead[0] = rows_ahead(input_, first_ + padded_rows_ + conv_.taps - 1, panel);
+    multiply(panel, band, product, 0, rows_);
+  }
+
+  // Rows `row` to `row + count - 1` of the tile.
+  void multiply(const Panel& panel, BandArgs<T>& band, BandPanel<T> product, int64_t row,
+                int64_t count) {
     band.taps = conv_.taps;
     band.start = space_.start + panel.channel;
-    if (reads_in_place(panel, first, window_rows)) {
-      band.x = in_place(first, panel.channel);
-      band.x_stride = input_.stride;
-    } else {
-      pack_panel(input_, first, window_rows, panel.channel, panel.channels, panel.width,
-                 space_.window);
-      band.x = space_.window;
-      band.x_stride = panel.width;
-    }
-    constexpr auto kBytes = static_cast<int64_t>(sizeof(S));
-    band.ahead[0] = {
-        reinterpret_cast<const char*>(input_.at(first + window_rows) + panel.channel),
-        input_.stride * kBytes, panel.channels * kBytes};
     run_panel(product, band, panel.width,
-              PanelSink<S>{y_ + tile_.begin * conv_.channels + panel.channel, conv_.channels, rows_,
-                           panel.channels, args_.streamed},
+              PanelSink<S>{y_ + (tile_.begin + row) * conv_.channels + panel.channel,
+                           conv_.channels, count, panel.channels, args_.streamed},
               space_.scratch);
   }
 
   // Few taps do not pay for a copy of their rows, where the rows can be used as they are.
-  bool reads_in_place(const Panel& panel, int64_t first, int64_t count) const {
-    return sizeof(S) == sizeof(T) && conv_.taps <= 15 && !args_.streamed &&
-           panel.channels == panel.width && input_.padded == nullptr && first >= input_.begin &&
-           first + count <= input_.end;
+  bool reads_in_place() const {
+    return sizeof(S) == sizeof(T) && conv_.taps <= kTapsInPlace && !args_.streamed &&
+           conv_.channels % kPanel<T> == 0 && input_.padded == nullptr &&
+           first_ >= input_.begin && first_ + padded_rows_ + conv_.taps - 1 <= input_.end;
   }
+  static constexpr int64_t kTapsInPlace = 15;
 
-  const T* in_place(int64_t first, int64_t channel) const {
+  const T* in_place_row(int64_t u) const {
     if constexpr (sizeof(S) == sizeof(T)) {
-      return input_.at(first) + channel;
+      return input_.at(u);
     } else {
       return nullptr;
     }
@@ -141,8 +144,10 @@ class ForwardTile {
   const ConvArgs<S>& conv_;
   const ConvTile& tile_;
   const ForwardSpace<T>& space_;
+  Panels<T> panels_;
   Rows<S> input_;
   int64_t rows_, padded_rows_;
+  int64_t first_;  // where the window begins
   S* y_;
 };
 
@@ -154,8 +159,8 @@ void run(const ConvForwardArgs<S>& args, const ConvTile* tiles, int64_t count, v
   for (int64_t c = 0; c < args.conv.channels + kPanel<T>; ++c) {
     space.start[c] = args.bias != nullptr && c < args.conv.channels ? args.bias[c] : T(0);
   }
-  if (space.lanes != nullptr) {
-    spread_shared(args.conv, space.lanes);
+  if (!args.conv.per_position()) {
+    lay_out_shared(args.conv, /*reversed=*/false, space.shared);
   }
   for (int64_t i = 0; i < count; ++i) {
     ForwardTile<S, T>(args, tiles[i], space).run();

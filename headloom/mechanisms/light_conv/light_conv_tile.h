@@ -67,49 +67,97 @@ HEADLOOM_INLINE Rows<S> input_rows(const ConvArgs<S>& args, const ConvTile& tile
           padding_of(args, tile)};
 }
 
+// A panel of channels, all of one head unless weights are given a lane. `width` counts the lanes
+// that are no channel too, and `lane` those of the panels before it.
+struct Panel {
+  int64_t channel, channels, width, lane;
+};
+
+// Channels cut into panels, each group of them apart; the last panel of a group may be half as wide.
+template <class T>
+struct Panels {
+  int64_t groups, per_group;
+
+  HEADLOOM_INLINE int64_t group_lanes() const {
+    const int64_t rest = per_group % kPanel<T>;
+    return per_group - rest + (rest == 0 ? 0 : rest <= kWidth<T> ? kWidth<T> : kPanel<T>);
+  }
+  HEADLOOM_INLINE int64_t lanes() const { return groups * group_lanes(); }
+
+  template <class Body>
+  HEADLOOM_INLINE void for_each_of(int64_t group, const Body& body) const {
+    for (int64_t c = 0; c < per_group; c += kPanel<T>) {
+      const int64_t channels = smaller(per_group - c, kPanel<T>);
+      body(Panel{group * per_group + c, channels, channels <= kWidth<T> ? kWidth<T> : kPanel<T>,
+                 group * group_lanes() + c});
+    }
+  }
+  template <class Body>
+  HEADLOOM_INLINE void for_each(const Body& body) const {
+    for (int64_t group = 0; group < groups; ++group) {
+      for_each_of(group, body);
+    }
+  }
+};
+
+// Heads are kept apart where each position has kernels of its own.
+template <class S>
+HEADLOOM_INLINE Panels<accumulator_t<S>> panels_of(const ConvArgs<S>& args) {
+  return args.per_position()
+             ? Panels<accumulator_t<S>>{args.heads, args.channels / args.heads}
+             : Panels<accumulator_t<S>>{1, args.channels};
+}
+
+// A window of rows, packed panel by panel: [panels][height][width].
+template <class T>
+struct Window {
+  T* data;
+  int64_t height;  // odd, so that panels do not begin in the same cache sets
+
+  HEADLOOM_INLINE T* of(const Panel& panel) const { return data + panel.lane * height; }
+};
+
+template <class T>
+HEADLOOM_INLINE Window<T> carve_window(Carver& carver, int64_t lanes, int64_t rows) {
+  const int64_t height = rows | 1;
+  return {carver.take<T>(lanes * height), height};
+}
+
 // One row of a panel: `channels` values, zeros in the lanes that are none.
 template <class S, class T>
-HEADLOOM_INLINE void pack_row(const S* from, int64_t channels, int64_t panel, T* to) {
-  int64_t c = 0;
-  for (; c + kWidth<T> <= channels; c += kWidth<T>) {
-    store(to + c, load(from + c));
+HEADLOOM_INLINE void pack_row(const S* from, int64_t channels, int64_t width, T* to) {
+  if (channels == kPanel<T>) {
+    unroll<kBandVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
+      store(to + j * kWidth<T>, load(from + j * kWidth<T>));
+    });
+    return;
   }
-  if (c < channels) {
-    store(to + c, load_partial(from + c, channels - c));
-    c += kWidth<T>;
-  }
-  for (; c < panel; c += kWidth<T>) {
-    store(to + c, zero<T>());
+  for (int64_t c = 0; c < width; c += kWidth<T>) {
+    const int64_t left = channels - c;
+    store(to + c, left <= 0 ? zero<T>()
+                  : left < kWidth<T> ? load_partial(from + c, left) : load(from + c));
   }
 }
 
-// Positions first .. first + count - 1, `channels` channels from `channel` on, as rows of `panel`
-// accumulators.
+// Positions first .. first + count - 1. Row by row: memory is read in the order in which it lies.
 template <class S, class T>
-void pack_panel(const Rows<S>& from, int64_t first, int64_t count, int64_t channel,
-                int64_t channels, int64_t panel, T* to) {
-  const auto zeros = [&](int64_t begin, int64_t end) HEADLOOM_INLINE_LAMBDA {
-    for (int64_t i = (begin - first) * panel; i < (end - first) * panel; i += kWidth<T>) {
-      store(to + i, zero<T>());
-    }
-  };
-  const int64_t end = first + count;
-  const int64_t begin_inside = smaller(larger(first, from.begin), end);
-  const int64_t end_inside = larger(smaller(end, from.end), begin_inside);
-  zeros(first, begin_inside);
-  const S* row = from.at(begin_inside) + channel;
-  T* target = to + (begin_inside - first) * panel;
-  if (from.padded == nullptr && channels == 2 * kWidth<T> && panel == channels) {
-    for (int64_t u = begin_inside; u < end_inside; ++u, row += from.stride, target += panel) {
-      store(target, load(row));
-      store(target + kWidth<T>, load(row + kWidth<T>));
-    }
-  } else {
-    for (int64_t u = begin_inside; u < end_inside; ++u, row += from.stride, target += panel) {
-      pack_row(row, from.hidden(u) ? 0 : channels, panel, target);
-    }
+void pack(const Rows<S>& from, int64_t first, int64_t count, const Panels<T>& panels,
+          const Window<T>& window) {
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t u = first + i;
+    const bool hidden = from.hidden(u);
+    const S* row = from.at(u);
+    panels.for_each([&](Panel panel) HEADLOOM_INLINE_LAMBDA {
+      T* to = window.of(panel) + i * panel.width;
+      if (hidden) {
+        for (int64_t c = 0; c < panel.width; c += kWidth<T>) {
+          store(to + c, zero<T>());
+        }
+      } else {
+        pack_row(row + panel.channel, panel.channels, panel.width, to);
+      }
+    });
   }
-  zeros(end_inside, end);
 }
 
 // Where a panel of results goes: `rows` rows of `channels` channels.
@@ -142,7 +190,7 @@ void run_panel(BandPanel<T> product, BandArgs<T> band, int64_t panel, const Pane
   }
   band.blocks = (left + kBandRows - 1) / kBandRows;
   band.x += done * band.x_stride;
-  band.w += whole * band.w_block;
+  band.w += whole * band.w_block;  // 0 with shared weights
   band.y = scratch;
   band.y_stride = panel;
   band.streamed = false;
@@ -169,18 +217,15 @@ HEADLOOM_INLINE void clear_padding(const uint8_t* padded, int64_t begin, int64_t
   }
 }
 
-// A panel of channels, all of one head unless weights are given a lane.
-struct Panel {
-  int64_t channel, channels, width;  // width: channels and the lanes that are none
-};
-
-// The panels of a range of channels, in order; the last one may be half as wide.
-template <class T, class Body>
-HEADLOOM_INLINE void for_each_panel(int64_t begin, int64_t end, const Body& body) {
-  for (int64_t c = begin; c < end; c += kPanel<T>) {
-    const int64_t channels = smaller(end - c, kPanel<T>);
-    body(Panel{c, channels, channels <= kWidth<T> ? kWidth<T> : kPanel<T>});
+// The panel's rows from position u on, to be fetched ahead when there are lines enough to be worth
+// it.
+template <class S>
+HEADLOOM_INLINE AheadRows rows_ahead(const Rows<S>& rows, int64_t u, const Panel& panel) {
+  const auto bytes = static_cast<int64_t>(sizeof(S));
+  if (panel.channels * bytes < kCacheLine) {
+    return {};
   }
+  return {reinterpret_cast<const char*>(rows.at(u) + panel.channel), rows.stride * bytes};
 }
 
 // Whether every full panel lies within one head, so that one kernel serves all of its lanes.
@@ -189,27 +234,55 @@ HEADLOOM_INLINE bool one_head_a_panel(const ConvArgs<S>& args) {
   return args.channels / args.heads % kPanel<accumulator_t<S>> == 0;
 }
 
-// shared [H, K] as weights a lane: [panels, K, panel width].
+// The shared kernels as the product takes them: [H, K] where every panel lies in one head, else
+// weights a lane, [panels, K, panel width]. Reversed for the gradient of x.
 template <class S, class T>
-void spread_shared(const ConvArgs<S>& args, T* lanes) {
-  const int64_t per_head = args.channels / args.heads;
-  for_each_panel<T>(0, args.channels, [&](Panel panel) HEADLOOM_INLINE_LAMBDA {
-    T* to = lanes + panel.channel * args.taps;
+void lay_out_shared(const ConvArgs<S>& args, bool reversed, T* to) {
+  const int64_t per_head = args.channels / args.heads, taps = args.taps;
+  const auto tap = [&](int64_t k) HEADLOOM_INLINE_LAMBDA { return reversed ? taps - 1 - k : k; };
+  if (one_head_a_panel(args)) {
+    for (int64_t i = 0; i < args.heads; ++i) {
+      for (int64_t k = 0; k < taps; ++k) {
+        to[i * taps + k] = args.shared[i * taps + tap(k)];
+      }
+    }
+    return;
+  }
+  Panels<T>{1, args.channels}.for_each([&](Panel panel) HEADLOOM_INLINE_LAMBDA {
+    T* lanes = to + panel.lane * taps;
     for (int64_t lane = 0; lane < panel.width; ++lane) {
       const int64_t c = panel.channel + smaller(lane, panel.channels - 1);
-      const T* weights = args.shared + c / per_head * args.taps;
-      for (int64_t k = 0; k < args.taps; ++k) {
-        to[k * panel.width + lane] = weights[k];
+      for (int64_t k = 0; k < taps; ++k) {
+        lanes[k * panel.width + lane] = args.shared[c / per_head * taps + tap(k)];
       }
     }
   });
 }
 
+template <class S>
+HEADLOOM_INLINE int64_t shared_elements(const ConvArgs<S>& args) {
+  return args.taps * (one_head_a_panel(args)
+                          ? args.heads
+                          : round_up(args.channels, kPanel<accumulator_t<S>>));
+}
+
 // The product for a panel of the given width.
-template <class T, bool kPerLane>
+template <class T, BandWeights kWeights>
 HEADLOOM_INLINE BandPanel<T> product_for(int64_t taps, int64_t width) {
-  return width == kPanel<T> ? pick_band_panel<T, kBandVectors, kPerLane>(taps)
-                            : pick_band_panel<T, 1, kPerLane>(taps);
+  return width == kPanel<T> ? pick_band_panel<T, kBandVectors, kWeights>(taps)
+                            : pick_band_panel<T, 1, kWeights>(taps);
+}
+
+// The product with shared kernels that lay_out_shared() laid out, and where its weights begin.
+template <class S, class T>
+HEADLOOM_INLINE BandPanel<T> shared_product(const ConvArgs<S>& args, const T* laid_out,
+                                            const Panel& panel, const T** w) {
+  if (one_head_a_panel(args)) {
+    *w = laid_out + panel.channel / (args.channels / args.heads) * args.taps;
+    return pick_band_panel<T, kBandVectors, BandWeights::kShared>(args.taps);
+  }
+  *w = laid_out + panel.lane * args.taps;
+  return product_for<T, BandWeights::kPerLane>(args.taps, panel.width);
 }
 
 }  // namespace headloom::kernels::HEADLOOM_ISA

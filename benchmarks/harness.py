@@ -31,6 +31,9 @@ class Case:
     forward_flops: float
     quick: bool = False
     compiled: str | None = None  # the peer that torch.compile gets
+    # What a user might pick instead though it computes something else: function and inputs. Timed,
+    # not compared.
+    rivals: dict[str, tuple] = field(default_factory=dict)
     # The part of the inputs on which agreement is checked: float64 peers are slow.
     part: Callable = lambda tensors: tensors
     dtypes: list[torch.dtype] = field(default_factory=lambda: [torch.float32])
@@ -159,6 +162,9 @@ def measure(case, dtype, pass_name, limits, rounds, seconds):
     with torch.no_grad():
         grad = torch.randn_like(case.headloom(*inputs))
     calls = {name: (lambda f=f: run(f, inputs, grad)) for name, f in functions.items()}
+    for name, (function, make) in case.rivals.items():
+        own = [t.to(dtype).requires_grad_() for t in make()]
+        calls[name] = lambda f=function, own=own: run(f, own, grad)
     times = time_alternating(calls, rounds, seconds)
     milliseconds = times.pop("headloom")
     memory = {name: extra_bytes(call) for name, call in calls.items()}

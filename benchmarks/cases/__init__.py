@@ -2,7 +2,7 @@
 
 import importlib
 
-MECHANISMS = ["dot_product", "light_conv", "dynamic_conv"]
+MECHANISMS = ["dot_product", "light_conv", "dynamic_conv", "dynamic_conv_block"]
 
 
 def load(mechanism):

@@ -83,8 +83,8 @@ HEADLOOM_INLINE void band_row(const T* x, const T* w,
       });
     } else {
       const Vec<T> factor = broadcast(weight);
-      unroll<kVectors>(
-          [&](auto j) HEADLOOM_INLINE_LAMBDA { sum[i][j] = fma(factor, row[j], sum[i][j]); });
+      unroll<kVectors>([&](auto j)
+                           HEADLOOM_INLINE_LAMBDA { sum[i][j] = fma(factor, row[j], sum[i][j]); });
     }
   });
 }
@@ -98,8 +98,8 @@ HEADLOOM_INLINE void band_few_taps(const BandArgs<T>& args, const T* x, const T*
     unroll<kBandRows>([&](auto i) HEADLOOM_INLINE_LAMBDA {
       const T* weight = w + (i + k) * strides.row() + i * strides.output();
       unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
-        const Vec<T> factor = kWeights == BandWeights::kPerLane ? load(weight + j * kWidth<T>)
-                                                                : set1(*weight);
+        const Vec<T> factor =
+            kWeights == BandWeights::kPerLane ? load(weight + j * kWidth<T>) : set1(*weight);
         sum[i][j] = fma(factor, load(x + (i + k) * args.x_stride + j * kWidth<T>), sum[i][j]);
       });
     });
@@ -163,7 +163,8 @@ template <class T, int kTaps, int kVectors, BandWeights kWeights>
 void band_panel(const BandArgs<T>& args) {
   const WeightStrides<kWeights, kVectors, T> strides(args);
   Vec<T> start[kVectors];
-  unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA { start[j] = load(args.start + j * kWidth<T>); });
+  unroll<kVectors>([&](auto j)
+                       HEADLOOM_INLINE_LAMBDA { start[j] = load(args.start + j * kWidth<T>); });
   const T *x = args.x, *w = args.w;
   T* y = args.y;
   AheadRows ahead[2] = {args.ahead[0], args.ahead[1]};

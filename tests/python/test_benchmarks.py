@@ -91,5 +91,6 @@ def test_command_writes_rows(tmp_path):
         "dot_product",
         "light_conv",
         "dynamic_conv",
+        "dynamic_conv_block",
     }
     assert {row["pass"] for row in result["rows"]} == {"forward", "forward_backward"}

@@ -16,8 +16,10 @@ namespace {
 
 template <class T>
 struct BackwardSpace {
-  int64_t rows;          // tile_rows
-  Window<T> grad, input;  // rows + K - 1 of g and of x, and as many more as kernels overreach
+  int64_t rows;  // tile_rows
+  // rows + K - 1 of g and of x, and as many more as kernels overreach; of x, one panel at a time
+  // with weights of each position
+  Window<T> grad, input;
   T* scratch;            // [rows, panel]
   T* start;              // zeros
   T* shared;             // laid out, reversed
@@ -34,9 +36,8 @@ struct BackwardSpace {
 // unless the vectors of X leave room for more.
 template <class T>
 HEADLOOM_INLINE int64_t product_rows(int64_t taps) {
-  const auto columns = [&](int64_t rows) HEADLOOM_INLINE_LAMBDA {
-    return round_up(rows + taps - 1, kWidth<T>);
-  };
+  const auto columns = [&](int64_t rows)
+                           HEADLOOM_INLINE_LAMBDA { return round_up(rows + taps - 1, kWidth<T>); };
   return columns(16) == columns(8) ? 16 : 8;
 }
 
@@ -64,7 +65,7 @@ BackwardSpace<T> carve(Carver& carver, const ConvBackwardArgs<S>& given) {
   const int64_t window = space.rows + gradient_sums(args.taps) + kTileQuantum;
   const int64_t lanes = panels_of(args).lanes();
   space.grad = carve_window<T>(carver, lanes, window);
-  space.input = carve_window<T>(carver, lanes, window);
+  space.input = carve_window<T>(carver, args.per_position() ? kPanel<T> : lanes, window);
   space.scratch = carver.take<T>(space.rows * kPanel<T>);
   space.start = carver.take<T>(kPanel<T>);
   if (args.per_position()) {
@@ -72,9 +73,8 @@ BackwardSpace<T> carve(Carver& carver, const ConvBackwardArgs<S>& given) {
     return space;
   }
   space.shared = carver.take<T>(shared_elements(args));
-  space.sums = given.grad_shared == nullptr
-                   ? nullptr
-                   : carver.take<T>(lanes * gradient_sums(args.taps));
+  space.sums =
+      given.grad_shared == nullptr ? nullptr : carver.take<T>(lanes * gradient_sums(args.taps));
   return space;
 }
 
@@ -117,7 +117,7 @@ class BackwardTile {
  private:
   void shared() {
     const int64_t taps = conv_.taps;
-    pack_windows(space_.sums != nullptr);
+    pack_windows(/*wants_input=*/space_.sums != nullptr);
     panels_.for_each([&](Panel panel) HEADLOOM_INLINE_LAMBDA {
       BandArgs<T> band{};
       const BandPanel<T> product = shared_product(conv_, space_.shared, panel, &band.w);
@@ -138,7 +138,7 @@ class BackwardTile {
       mark_range(input_, first_grad_ - conv_.left, taps.count + conv_.taps - 1, space_.in_range);
     }
     const bool wants_weights = args_.grad_logits != nullptr || args_.grad_shared != nullptr;
-    pack_windows(wants_weights);
+    pack_windows(/*wants_input=*/false);
     for (int64_t head = 0; head < conv_.heads; ++head) {
       fill_taps(conv_, tile_, head, taps, conv_.tile_rows);
       bool add = false;
@@ -148,8 +148,7 @@ class BackwardTile {
         band.w_row = 1 - taps.stride;
         band.w_output = taps.stride;
         band.w_block = kBandRows;
-        grad_input(panel, band,
-                   product_for<T, BandWeights::kPerPosition>(conv_.taps, panel.width));
+        grad_input(panel, band, product_for<T, BandWeights::kPerPosition>(conv_.taps, panel.width));
         grad_bias(panel);
         if (wants_weights) {
           multiply_tiles(panel, add);
@@ -162,10 +161,10 @@ class BackwardTile {
     }
   }
 
-  void pack_windows(bool wants_weights) {
+  void pack_windows(bool wants_input) {
     const int64_t count = padded_rows_ + conv_.taps - 1;
     pack(grad_, first_grad_, count, panels_, space_.grad);
-    if (wants_weights) {
+    if (wants_input) {
       pack(input_, first_input_, count, panels_, space_.input);
     }
   }
@@ -218,8 +217,7 @@ class BackwardTile {
   // products[i, j + i mod product_rows] (+)= <g[i], x[i + j - P]> over the panel's channels: the
   // band of each row begins as many columns in as the row stands in its product.
   void multiply_tiles(const Panel& panel, bool add) {
-    transpose_tile<T, T>(space_.input.of(panel), panel.width, padded_rows_ + conv_.taps - 1, panel.width,
-                         space_.transposed, space_.transposed_stride);
+    transpose_input(panel);
     for (int64_t row = 0; row < rows_; row += space_.product_rows) {
       const GemmArgs<T> product{smaller(space_.product_rows, rows_ - row),
                                 space_.product_columns,
@@ -232,6 +230,18 @@ class BackwardTile {
                                 space_.products + row * space_.product_columns,
                                 space_.product_columns};
       add ? gemm_tile(product, Accumulate{}) : gemm_tile(product, Assign{});
+    }
+  }
+
+  void transpose_input(const Panel& panel) {
+    const int64_t count = padded_rows_ + conv_.taps - 1;
+    if (input_.plain(first_input_, count)) {
+      transpose_tile<S, T>(input_.at(first_input_) + panel.channel, input_.stride, count,
+                           panel.channels, space_.transposed, space_.transposed_stride);
+    } else {
+      pack_panel(input_, first_input_, count, panel, space_.input.data);
+      transpose_tile<T, T>(space_.input.data, panel.width, count, panel.channels, space_.transposed,
+                           space_.transposed_stride);
     }
   }
 
@@ -248,8 +258,8 @@ class BackwardTile {
     }
     for (int64_t i = 0; i < rows; ++i) {
       const int64_t u = tile_.begin + row + i;
-      T* grad = space_.products + (row + i) * space_.product_columns +
-                (row + i) % space_.product_rows;
+      T* grad =
+          space_.products + (row + i) * space_.product_columns + (row + i) % space_.product_rows;
       if (conv_.drop.active) {
         const T* multiplier = space_.dropped + i * columns;
         for_each_vector<T>(conv_.taps, [&](int64_t k, auto count) HEADLOOM_INLINE_LAMBDA {
@@ -259,9 +269,9 @@ class BackwardTile {
       if (args_.grad_shared != nullptr) {
         add_row(args_.grad_shared + head * conv_.taps, grad);
       } else {
-        write_row(space_.weights + i * columns, grad, grad_.hidden(u),
-                  args_.grad_logits +
-                      ((tile_.batch * conv_.time + u) * conv_.heads + head) * conv_.taps);
+        write_row(
+            space_.weights + i * columns, grad, grad_.hidden(u),
+            args_.grad_logits + ((tile_.batch * conv_.time + u) * conv_.heads + head) * conv_.taps);
       }
     }
   }
@@ -301,7 +311,7 @@ class BackwardTile {
   Panels<T> panels_;
   Rows<S> input_, grad_;
   int64_t rows_, padded_rows_;
-  int64_t ahead_;                      // P': rows of the window of g before the tile's own
+  int64_t ahead_;                     // P': rows of the window of g before the tile's own
   int64_t first_grad_, first_input_;  // positions where the windows begin
 };
 

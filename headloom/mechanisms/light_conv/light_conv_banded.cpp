@@ -1,5 +1,6 @@
-// Both operators where there is no fused kernel: tiles of output positions as products with band matrices.
-// Row i of a tile's band [n, n + K - 1] holds the K weights of position i from column i on, so that
+// Both operators where there is no fused kernel: tiles of output positions as products with band
+// matrices. Row i of a tile's band [n, n + K - 1] holds the K weights of position i from column i
+// on, so that
 //   forward      Y = Band X            X: the n + K - 1 rows that the tile reads
 //   backward     dX += Band^T dY,      dBand = dY X^T, of which only the band is read
 // Memory beyond the operands is one tile's.
@@ -88,17 +89,6 @@ ConvCall in_type(ConvCall call, at::ScalarType type) {
 
 }  // namespace
 
-Tensor conv_over_window_banded(const Tensor& window, const Tensor& weights) {
-  const int64_t kernel_size = weights.size(-1), time = window.size(1) - kernel_size + 1;
-  std::vector<Tensor> parts;
-  for (const Tile& tile : tiles_of(window.size(0), time, weights.size(-2), kernel_size)) {
-    parts.push_back(band_product(tile.read_by(window, kernel_size),
-                                 rows_of_weight(weights, tile, weights.scalar_type()))
-                        .flatten(2));
-  }
-  return at::cat(parts, 1);
-}
-
 Tensor conv_forward_banded(const Tensor& x, const Tensor& weight, const ConvCall& given) {
   const at::ScalarType type = accumulation_type(x);
   const ConvCall call = in_type(given, type);
@@ -116,7 +106,7 @@ Tensor conv_forward_banded(const Tensor& x, const Tensor& weight, const ConvCall
 }
 
 ConvGradients conv_backward_banded(const Tensor& grad_out, const Tensor& x, const Tensor& weight,
-                            Wanted wanted, const ConvCall& call) {
+                                   Wanted wanted, const ConvCall& call) {
   const at::ScalarType type = accumulation_type(x);
   const int64_t heads = weight.size(-2), kernel_size = weight.size(-1);
   const bool shared = weight.dim() == 2;

@@ -7,9 +7,9 @@ namespace {
 template <class T>
 struct ForwardSpace {
   Window<T> window;  // tile_rows + K - 1 rows of x
-  T* scratch;  // [tile_rows, panel]
-  T* start;    // [C and a panel]: the bias
-  T* shared;   // laid out
+  T* scratch;        // [tile_rows, panel]
+  T* start;          // [C and a panel]: the bias
+  T* shared;         // laid out
   TapTile<T> taps;
   uint8_t* in_range;
 };
@@ -102,9 +102,7 @@ class ForwardTile {
     }
   }
 
-  void pack_input() {
-    pack(input_, first_, padded_rows_ + conv_.taps - 1, panels_, space_.window);
-  }
+  void pack_input() { pack(input_, first_, padded_rows_ + conv_.taps - 1, panels_, space_.window); }
 
   void multiply_packed(const Panel& panel, BandArgs<T>& band, BandPanel<T> product) {
     band.x = space_.window.of(panel);
@@ -127,8 +125,7 @@ class ForwardTile {
   // Few taps do not pay for a copy of their rows, where the rows can be used as they are.
   bool reads_in_place() const {
     return sizeof(S) == sizeof(T) && conv_.taps <= kTapsInPlace && !args_.streamed &&
-           conv_.channels % kPanel<T> == 0 && input_.padded == nullptr &&
-           first_ >= input_.begin && first_ + padded_rows_ + conv_.taps - 1 <= input_.end;
+           conv_.channels % kPanel<T> == 0 && input_.plain(first_, padded_rows_ + conv_.taps - 1);
   }
   static constexpr int64_t kTapsInPlace = 15;
 
@@ -170,93 +167,8 @@ void run(const ConvForwardArgs<S>& args, const ConvTile* tiles, int64_t count, v
   }
 }
 
-// The weights of one output of one head, normalised, with zeros for the taps left out.
-template <class S, class T>
-void window_weights(const S* from, int64_t taps, int64_t skipped, bool softmax, T* to) {
-  for_each_vector<T>(taps, [&](int64_t k, auto count) HEADLOOM_INLINE_LAMBDA {
-    store_at(to + k, count, load_at(from + k, count));
-  });
-  if (!softmax) {
-    return;
-  }
-  T most = -ExpConstants<T>::kInfinity;
-  for (int64_t k = 0; k < taps; ++k) {
-    if (k < skipped) {
-      to[k] = -ExpConstants<T>::kInfinity;
-    }
-    most = to[k] > most || to[k] != to[k] ? to[k] : most;
-  }
-  const Vec<T> shift = finite_shift(set1(most)), log2e = set1(ExpConstants<T>::kLog2E);
-  Vec<T> sums = zero<T>();
-  for_each_vector<T>(taps, [&](int64_t k, auto count) HEADLOOM_INLINE_LAMBDA {
-    const Vec<T> weight = exp2((load_at(to + k, count) - shift) * log2e);
-    store_at(to + k, count, weight);
-    sums = sums + select(first_lanes<T>(count), weight, zero<T>());
-  });
-  const Vec<T> inverse = inverse_or_zero(set1(sum_lanes(sums)));
-  for_each_vector<T>(taps, [&](int64_t k, auto count) HEADLOOM_INLINE_LAMBDA {
-    store_at(to + k, count, load_at(to + k, count) * inverse);
-  });
-}
-
-// sum_k w[k] rows[k], kVectors vectors of channels; the rows go round the window once at most.
-template <int kVectors, class S, class T>
-HEADLOOM_INLINE void window_sum(const ConvWindowArgs<S>& args, const S* rows, int64_t first,
-                                const T* w, const T* bias, S* y, int64_t channels) {
-  constexpr int64_t kChannels = kVectors * kWidth<T>;
-  Vec<T> sum[kVectors];
-  const auto lanes = [&](auto j) HEADLOOM_INLINE_LAMBDA {
-    const int64_t left = channels - j * kWidth<T>;
-    return left < 0 ? int64_t{0} : left < kWidth<T> ? left : int64_t{kWidth<T>};
-  };
-  unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
-    sum[j] = bias == nullptr ? zero<T>() : load_partial(bias + j * kWidth<T>, lanes(j));
-  });
-  const int64_t before_wrap = smaller(args.taps, args.capacity - first);
-  for (int64_t k = 0; k < args.taps; ++k) {
-    const int64_t place = k < before_wrap ? first + k : first + k - args.capacity;
-    const S* row = rows + place * args.window_time_stride;
-    const Vec<T> weight = set1(w[k]);
-    if (channels >= kChannels) {
-      unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
-        sum[j] = fma(weight, load(row + j * kWidth<T>), sum[j]);
-      });
-    } else {
-      unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
-        sum[j] = fma(weight, load_partial(row + j * kWidth<T>, lanes(j)), sum[j]);
-      });
-    }
-  }
-  unroll<kVectors>([&](auto j)
-                       HEADLOOM_INLINE_LAMBDA { store_partial(y + j * kWidth<T>, lanes(j), sum[j]); });
-}
-
 template <class S>
-void window(const ConvWindowArgs<S>& args) {
-  using T = accumulator_t<S>;
-  constexpr int kVectors = 4;
-  T weights[kMaxTaps + 1];
-  const int64_t per_head = args.channels / args.heads;
-  for (int64_t b = 0; b < args.batch; ++b) {
-    for (int64_t i = 0; i < args.outputs; ++i) {
-      const int64_t first = (args.first + i) % args.capacity;
-      for (int64_t h = 0; h < args.heads; ++h) {
-        window_weights(args.weights + b * args.weights_batch_stride + i * args.weights_time_stride +
-                           h * args.weights_head_stride,
-                       args.taps, larger(0, args.skip - i), args.softmax, weights);
-        for (int64_t c = h * per_head; c < (h + 1) * per_head; c += kVectors * kWidth<T>) {
-          window_sum<kVectors>(args, args.window + b * args.window_batch_stride + c, first, weights,
-                               args.bias == nullptr ? nullptr : args.bias + c,
-                               args.y + b * args.y_batch_stride + i * args.y_time_stride + c,
-                               (h + 1) * per_head - c);
-        }
-      }
-    }
-  }
-}
-
-template <class S>
-constexpr ConvForwardKernels<S> kKernels = {workspace_bytes<S>, run<S>, window<S>};
+constexpr ConvForwardKernels<S> kKernels = {workspace_bytes<S>, run<S>};
 
 }  // namespace
 

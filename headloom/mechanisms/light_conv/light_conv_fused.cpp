@@ -82,8 +82,8 @@ class FusedConv {
       normalised_ = call.weight_softmax ? weight_.softmax(-1) : weight_;
       applied_ = normalised_;
       if (call.weight_dropout > 0.0 && !call.per_position) {
-        multiplier_ = dropout_mask(weight_.sizes(), call.weight_dropout, *call.seed,
-                                   weight_.options());
+        multiplier_ =
+            dropout_mask(weight_.sizes(), call.weight_dropout, *call.seed, weight_.options());
         applied_ = normalised_ * multiplier_;
       }
     }
@@ -248,9 +248,8 @@ class FusedBackward {
     const auto tiles = static_cast<int64_t>(conv_.tiles().size());
     const int64_t weights = sums_weight ? grad_weight.numel() : 0;
     const int64_t channels = grad_bias.defined() ? grad_bias.numel() : 0;
-    const int64_t groups =
-        group_count(tiles, weights + channels,
-                    args_.conv.batch * args_.conv.time * args_.conv.channels);
+    const int64_t groups = group_count(tiles, weights + channels,
+                                       args_.conv.batch * args_.conv.time * args_.conv.channels);
     const auto sums = at::TensorOptions().dtype(conv_.type());
     const Tensor of_weight = at::zeros({groups, weights}, sums);
     const Tensor of_bias = at::zeros({groups, channels}, sums);
@@ -258,7 +257,8 @@ class FusedBackward {
     args_.grad_shared = sums_weight ? mutable_data<A>(of_weight) : nullptr;
     args_.grad_bias = grad_bias.defined() ? mutable_data<A>(of_bias) : nullptr;
     const Workspace workspace(kernel().workspace_bytes(args_));
-    const int64_t grain = std::max<int64_t>(1, conv_.grain() * groups / std::max<int64_t>(1, tiles));
+    const int64_t grain =
+        std::max<int64_t>(1, conv_.grain() * groups / std::max<int64_t>(1, tiles));
     parallel_for(0, groups, grain, [&](int64_t begin, int64_t end) {
       for (int64_t g = begin; g < end; ++g) {
         kernels::ConvBackwardArgs<S> args = args_;
@@ -320,35 +320,6 @@ ConvGradients conv_backward_fused(const Tensor& grad_out, const Tensor& x, const
     return {wanted_or_empty(backward.grad_x), wanted_or_empty(grad_weight),
             wanted_or_empty(backward.grad_bias)};
   });
-}
-
-Tensor conv_over_window_fused(const Tensor& given, const Tensor& given_weights) {
-  const Tensor window = with_contiguous_rows(given);
-  const Tensor weights = with_contiguous_rows(given_weights);
-  const int64_t taps = weights.size(3), outputs = window.size(1) - taps + 1;
-  const Tensor y = at::empty({window.size(0), outputs, window.size(2)}, window.options());
-  dispatch_floating(window.scalar_type(), "convolution", [&](auto tag) {
-    using S = typename Storage<typename decltype(tag)::type>::type;
-    kernels::ConvWindowArgs<S> args{};
-    args.batch = window.size(0);
-    args.outputs = outputs;
-    args.channels = window.size(2);
-    args.heads = weights.size(2);
-    args.taps = taps;
-    args.window = data<S>(window);
-    args.window_batch_stride = window.stride(0);
-    args.window_time_stride = window.stride(1);
-    args.capacity = window.size(1);
-    args.weights = data<S>(weights);
-    args.weights_batch_stride = weights.stride(0);
-    args.weights_time_stride = weights.stride(1);
-    args.weights_head_stride = weights.stride(2);
-    args.y = mutable_data<S>(y);
-    args.y_batch_stride = y.stride(0);
-    args.y_time_stride = y.stride(1);
-    kernels::kernels_for<S>(kernels::conv_forward_table(kernels::active_isa())).window(args);
-  });
-  return y;
 }
 
 }  // namespace headloom

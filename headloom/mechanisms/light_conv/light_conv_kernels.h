@@ -72,34 +72,11 @@ struct ConvBackwardArgs {
   bool streamed;
 };
 
-// A few outputs of each row of the batch from a window of inputs, for decoding: nothing is
-// allocated. y[b, i] = bias + sum_k w[b, i, h, k] row(b, i + k), where row r stands at place
-// (first + r) mod capacity of the window.
-template <class S>
-struct ConvWindowArgs {
-  using A = accumulator_t<S>;
-  int64_t batch, outputs, channels, heads, taps;
-  const S* window;  // [B, capacity, C]
-  int64_t window_batch_stride, window_time_stride, first, capacity;
-  // [B, n, H, K]; strides of 0 share one kernel. Logits when `softmax`, of which those of the first
-  // skipped(i) = max(0, skip - i) taps of output i are left out, else the weights themselves.
-  const S* weights;
-  int64_t weights_batch_stride, weights_time_stride, weights_head_stride;
-  bool softmax;
-  int64_t skip;
-  const A* bias;  // [C] or nullptr
-  S* y;           // [B, n, C]
-  int64_t y_batch_stride, y_time_stride;
-};
-
-inline constexpr int64_t kMaxTaps = 1023;
-
 template <class S>
 struct ConvForwardKernels {
   int64_t (*workspace_bytes)(const ConvArgs<S>&);
   // `workspace` is aligned to 64 bytes and used by no other thread.
   void (*run)(const ConvForwardArgs<S>&, const ConvTile* tiles, int64_t count, void* workspace);
-  void (*window)(const ConvWindowArgs<S>&);
 };
 
 template <class S>

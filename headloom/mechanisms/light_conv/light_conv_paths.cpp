@@ -27,9 +27,4 @@ ConvGradients conv_backward(const Tensor& grad_out, const Tensor& x, const Tenso
                              : conv_backward_banded(grad_out, x, weight, wanted, call);
 }
 
-Tensor conv_over_window(const Tensor& window, const Tensor& weights) {
-  return has_fused_kernel(window) ? conv_over_window_fused(window, weights)
-                                  : conv_over_window_banded(window, weights);
-}
-
 }  // namespace headloom

@@ -10,7 +10,6 @@ namespace headloom {
 at::Tensor conv_forward_fused(const at::Tensor& x, const at::Tensor& weight, const ConvCall& call);
 ConvGradients conv_backward_fused(const at::Tensor& grad_out, const at::Tensor& x,
                                   const at::Tensor& weight, Wanted wanted, const ConvCall& call);
-at::Tensor conv_over_window_fused(const at::Tensor& window, const at::Tensor& weights);
 
 // On other devices: tiles of positions as products with band matrices, in torch's operations. A
 // band matrix multiplies rows that no tap reads by zero, so a NaN can reach the other positions of
@@ -18,6 +17,5 @@ at::Tensor conv_over_window_fused(const at::Tensor& window, const at::Tensor& we
 at::Tensor conv_forward_banded(const at::Tensor& x, const at::Tensor& weight, const ConvCall& call);
 ConvGradients conv_backward_banded(const at::Tensor& grad_out, const at::Tensor& x,
                                    const at::Tensor& weight, Wanted wanted, const ConvCall& call);
-at::Tensor conv_over_window_banded(const at::Tensor& window, const at::Tensor& weights);
 
 }  // namespace headloom

@@ -18,7 +18,7 @@ HEADLOOM_INLINE int64_t round_up(int64_t value, int64_t step) {
 }
 
 template <class T>
-inline constexpr int64_t kPanel = kBandVectors * kWidth<T>;  // channels of a full panel
+inline constexpr int64_t kPanel = kBandVectors* kWidth<T>;  // channels of a full panel
 
 // Hands out parts of a workspace; with no memory it only counts.
 class Carver {
@@ -49,6 +49,11 @@ struct Rows {
   HEADLOOM_INLINE bool hidden(int64_t u) const {
     return u < begin || u >= end || (padded != nullptr && padded[u - shift] != 0);
   }
+  // Whether none of `count` positions from u on can be hidden, so that they may be read as they
+  // lie.
+  HEADLOOM_INLINE bool plain(int64_t u, int64_t count) const {
+    return padded == nullptr && u >= begin && u + count <= end;
+  }
 };
 
 template <class S>
@@ -73,7 +78,8 @@ struct Panel {
   int64_t channel, channels, width, lane;
 };
 
-// Channels cut into panels, each group of them apart; the last panel of a group may be half as wide.
+// Channels cut into panels, each group of them apart; the last panel of a group may be half as
+// wide.
 template <class T>
 struct Panels {
   int64_t groups, per_group;
@@ -103,9 +109,8 @@ struct Panels {
 // Heads are kept apart where each position has kernels of its own.
 template <class S>
 HEADLOOM_INLINE Panels<accumulator_t<S>> panels_of(const ConvArgs<S>& args) {
-  return args.per_position()
-             ? Panels<accumulator_t<S>>{args.heads, args.channels / args.heads}
-             : Panels<accumulator_t<S>>{1, args.channels};
+  return args.per_position() ? Panels<accumulator_t<S>>{args.heads, args.channels / args.heads}
+                             : Panels<accumulator_t<S>>{1, args.channels};
 }
 
 // A window of rows, packed panel by panel: [panels][height][width].
@@ -134,8 +139,22 @@ HEADLOOM_INLINE void pack_row(const S* from, int64_t channels, int64_t width, T*
   }
   for (int64_t c = 0; c < width; c += kWidth<T>) {
     const int64_t left = channels - c;
-    store(to + c, left <= 0 ? zero<T>()
-                  : left < kWidth<T> ? load_partial(from + c, left) : load(from + c));
+    store(to + c, left <= 0          ? zero<T>()
+                  : left < kWidth<T> ? load_partial(from + c, left)
+                                     : load(from + c));
+  }
+}
+
+// The panel's part of position u.
+template <class S, class T>
+HEADLOOM_INLINE void pack_position(const Rows<S>& from, int64_t u, bool hidden, const Panel& panel,
+                                   T* to) {
+  if (hidden) {
+    for (int64_t c = 0; c < panel.width; c += kWidth<T>) {
+      store(to + c, zero<T>());
+    }
+  } else {
+    pack_row(from.at(u) + panel.channel, panel.channels, panel.width, to);
   }
 }
 
@@ -144,19 +163,18 @@ template <class S, class T>
 void pack(const Rows<S>& from, int64_t first, int64_t count, const Panels<T>& panels,
           const Window<T>& window) {
   for (int64_t i = 0; i < count; ++i) {
-    const int64_t u = first + i;
-    const bool hidden = from.hidden(u);
-    const S* row = from.at(u);
+    const bool hidden = from.hidden(first + i);
     panels.for_each([&](Panel panel) HEADLOOM_INLINE_LAMBDA {
-      T* to = window.of(panel) + i * panel.width;
-      if (hidden) {
-        for (int64_t c = 0; c < panel.width; c += kWidth<T>) {
-          store(to + c, zero<T>());
-        }
-      } else {
-        pack_row(row + panel.channel, panel.channels, panel.width, to);
-      }
+      pack_position(from, first + i, hidden, panel, window.of(panel) + i * panel.width);
     });
+  }
+}
+
+// The same for one panel.
+template <class S, class T>
+void pack_panel(const Rows<S>& from, int64_t first, int64_t count, const Panel& panel, T* to) {
+  for (int64_t i = 0; i < count; ++i) {
+    pack_position(from, first + i, from.hidden(first + i), panel, to + i * panel.width);
   }
 }
 
@@ -261,9 +279,8 @@ void lay_out_shared(const ConvArgs<S>& args, bool reversed, T* to) {
 
 template <class S>
 HEADLOOM_INLINE int64_t shared_elements(const ConvArgs<S>& args) {
-  return args.taps * (one_head_a_panel(args)
-                          ? args.heads
-                          : round_up(args.channels, kPanel<accumulator_t<S>>));
+  return args.taps *
+         (one_head_a_panel(args) ? args.heads : round_up(args.channels, kPanel<accumulator_t<S>>));
 }
 
 // The product for a panel of the given width.

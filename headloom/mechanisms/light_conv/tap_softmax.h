@@ -29,16 +29,19 @@ HEADLOOM_INLINE int64_t tap_stride(int64_t positions) {
 }
 
 // kWidth positions: the transpose of their logits, zeros for the positions that are not there.
+// Returns the largest of each.
 template <class S, class T>
-HEADLOOM_INLINE void transpose_logits(const Rows<S>& logits, int64_t position, int64_t taps, T* to,
-                                      int64_t stride) {
+HEADLOOM_INLINE Vec<T> transpose_logits(const Rows<S>& logits, int64_t position, int64_t taps,
+                                        T* to, int64_t stride) {
   constexpr int kLanes = kWidth<T>;
-  bool hidden[kLanes], all = true;
-  for (int i = 0; i < kLanes; ++i) {
+  bool hidden[kLanes] = {};
+  const bool all = logits.plain(position, kLanes);
+  for (int i = 0; i < kLanes && !all; ++i) {
     hidden[i] = logits.hidden(position + i);
-    all = all && !hidden[i];
   }
   const S* row = logits.at(position);
+  const Vec<T> nothing = set1(-ExpConstants<T>::kInfinity);
+  Vec<T> most[2] = {nothing, nothing};  // two chains, so that neither waits for its own latency
   const auto square = [&](int64_t k, auto columns) HEADLOOM_INLINE_LAMBDA {
     Vec<T> lanes[kLanes];
     if (all) {
@@ -54,6 +57,7 @@ HEADLOOM_INLINE void transpose_logits(const Rows<S>& logits, int64_t position, i
     unroll<kLanes>([&](auto i) HEADLOOM_INLINE_LAMBDA {
       if (i < columns) {
         store(to + (k + i) * stride, lanes[i]);
+        most[i % 2] = max(lanes[i], most[i % 2]);
       }
     });
   };
@@ -64,39 +68,36 @@ HEADLOOM_INLINE void transpose_logits(const Rows<S>& logits, int64_t position, i
   if (k < taps) {
     square(k, taps - k);
   }
+  return max(most[0], most[1]);
 }
 
-// Softmax over the taps, one position a lane. `in_range` of tap k is that of the lane's first tap,
-// k further; nullptr when every tap counts.
+// Takes the taps that are out of range out of a softmax. `in_range` of tap k is that of the lane's
+// first tap, k further. Returns the largest logit that is left.
 template <class T>
-HEADLOOM_INLINE void softmax_lanes(T* weights, int64_t taps, int64_t stride,
-                                   const uint8_t* in_range) {
+HEADLOOM_INLINE Vec<T> hide_taps(T* logits, int64_t taps, int64_t stride, const uint8_t* in_range) {
   const Vec<T> nothing = set1(-ExpConstants<T>::kInfinity);
-  if (in_range != nullptr) {
-    for (int64_t k = 0; k < taps; ++k) {
-      T* logit = weights + k * stride;
-      store(logit, select(keep_mask<T>(in_range + k, kWidth<T>), load(logit), nothing));
-    }
+  Vec<T> most = nothing;
+  for (int64_t k = 0; k < taps; ++k) {
+    T* logit = logits + k * stride;
+    const Vec<T> kept = select(keep_mask<T>(in_range + k, kWidth<T>), load(logit), nothing);
+    store(logit, kept);
+    most = max(kept, most);
   }
-  // Two chains, so that neither waits for its own latency.
-  Vec<T> most[2] = {nothing, nothing}, sum[2] = {zero<T>(), zero<T>()};
-  const int64_t pairs = taps / 2 * 2;
-  for (int64_t k = 0; k < pairs; k += 2) {
-    unroll<2>([&](auto i) HEADLOOM_INLINE_LAMBDA {
-      most[i] = max(load(weights + (k + i) * stride), most[i]);
-    });
-  }
-  if (pairs < taps) {
-    most[0] = max(load(weights + pairs * stride), most[0]);
-  }
-  const Vec<T> shift = finite_shift(max(most[0], most[1]));
-  const Vec<T> log2e = set1(ExpConstants<T>::kLog2E);
+  return most;
+}
+
+// Softmax over the taps, one position a lane, from the largest logit of each.
+template <class T>
+HEADLOOM_INLINE void softmax_lanes(T* weights, int64_t taps, int64_t stride, Vec<T> most) {
+  const Vec<T> shift = finite_shift(most), log2e = set1(ExpConstants<T>::kLog2E);
   // The difference first: the largest logit has the weight 2^0 = 1 exactly.
   const auto weigh = [&](int64_t k) HEADLOOM_INLINE_LAMBDA {
     const Vec<T> weight = exp2((load(weights + k * stride) - shift) * log2e);
     store(weights + k * stride, weight);
     return weight;
   };
+  Vec<T> sum[2] = {zero<T>(), zero<T>()};
+  const int64_t pairs = taps / 2 * 2;
   for (int64_t k = 0; k < pairs; k += 2) {
     unroll<2>([&](auto i) HEADLOOM_INLINE_LAMBDA { sum[i] = sum[i] + weigh(k + i); });
   }
@@ -149,14 +150,15 @@ void drop_taps(const ConvArgs<S>& args, const Rows<S>& logits, int64_t batch, in
 template <class S, class T>
 void fill_taps(const ConvArgs<S>& args, const ConvTile& where, int64_t head, const TapTile<T>& tile,
                int64_t ahead) {
-  const Rows<S> logits{args.logits == nullptr ? nullptr
-                                              : args.logits + where.batch * args.logits_batch_stride +
-                                                    head * args.logits_head_stride,
-                       args.logits_time_stride,
-                       where.first,
-                       where.last,
-                       0,
-                       padding_of(args, where)};
+  const Rows<S> logits{
+      args.logits == nullptr
+          ? nullptr
+          : args.logits + where.batch * args.logits_batch_stride + head * args.logits_head_stride,
+      args.logits_time_stride,
+      where.first,
+      where.last,
+      0,
+      padding_of(args, where)};
   if (args.logits == nullptr) {
     for (int64_t k = 0; k < args.taps; ++k) {
       const Vec<T> weight = set1(args.shared[head * args.taps + k]);
@@ -170,10 +172,13 @@ void fill_taps(const ConvArgs<S>& args, const ConvTile& where, int64_t head, con
         prefetch_span(logits.at(tile.first + i + ahead),
                       args.taps * static_cast<int64_t>(sizeof(S)));
       }
-      transpose_logits(logits, tile.first + p, args.taps, tile.normalised + p, tile.stride);
+      T* weights = tile.normalised + p;
+      Vec<T> most = transpose_logits(logits, tile.first + p, args.taps, weights, tile.stride);
+      if (args.renorm) {
+        most = hide_taps(weights, args.taps, tile.stride, tile.in_range + p);
+      }
       if (args.softmax) {
-        softmax_lanes(tile.normalised + p, args.taps, tile.stride,
-                      args.renorm ? tile.in_range + p : nullptr);
+        softmax_lanes(weights, args.taps, tile.stride, most);
       }
     }
   }

@@ -1,7 +1,9 @@
 // The fused kernels of the processor where the conformance cases do not reach: every width that has
-// a body of its own and its neighbours, lengths around tiles and kernels, heads of odd widths, every
-// instruction set.
+// a body of its own and its neighbours, lengths around tiles and kernels, heads of odd widths,
+// every instruction set.
 #include "headloom/mechanisms/light_conv/light_conv_kernels.h"
+
+#include <ATen/Parallel.h>
 
 #include <cmath>
 #include <limits>
@@ -74,7 +76,8 @@ Problem problem(const Shape& s, bool is_dynamic) {
   p.x = normal({s.batch, s.time, channels}, 1);
   p.grad = normal({s.batch, s.time, channels}, 2);
   p.bias = normal({channels}, 3);
-  p.weight = is_dynamic ? normal({s.batch, s.time, s.heads, s.taps}, 4) : normal({s.heads, s.taps}, 4);
+  p.weight =
+      is_dynamic ? normal({s.batch, s.time, s.heads, s.taps}, 4) : normal({s.heads, s.taps}, 4);
   p.call = is_dynamic ? dynamic(s.padding) : light(s.padding);
   return p;
 }
@@ -119,7 +122,8 @@ TEST(ConvKernels, LengthsAroundTiles) {
     for (const Shape& shape : {Shape{1, time, 1, 64, 7, 3}, Shape{1, time, 2, 5, 31, 30}}) {
       SCOPED_TRACE(::testing::Message() << shape);
       for (const bool is_dynamic : {false, true}) {
-        expect_reference(problem(shape, is_dynamic), static_cast<double>(4 * time * shape.per_head));
+        expect_reference(problem(shape, is_dynamic),
+                         static_cast<double>(4 * time * shape.per_head));
       }
     }
   }
@@ -127,7 +131,7 @@ TEST(ConvKernels, LengthsAroundTiles) {
 
 TEST(ConvKernels, WideKernels) {
   for (const Shape& shape : {Shape{1, 130, 2, 3, 127, 63}, Shape{1, 300, 1, 4, 255, 254},
-                             Shape{1, 200, 1, 2, 1023, 511}, Shape{1, 5, 1, 2, 1023, 1030}}) {
+                             Shape{1, 70, 1, 2, 1023, 511}, Shape{1, 5, 1, 2, 1023, 1030}}) {
     SCOPED_TRACE(::testing::Message() << shape);
     for (const bool is_dynamic : {false, true}) {
       expect_reference(problem(shape, is_dynamic), static_cast<double>(4 * shape.time));
@@ -146,7 +150,6 @@ TEST(ConvKernels, EverythingAtOnce) {
       p.call.weight_dropout = 0.3;
       p.call.seed = at::scalar_tensor(11, at::kLong);
       SCOPED_TRACE(::testing::Message() << "P " << padding << ", R " << per_head);
-      // The reference of float32 draws its multipliers in float32.
       expect_reference(p, static_cast<double>(4 * per_head));
       p.weight = normal({2, 7}, 5);
       p.call.op = LightConvOp::kName;
@@ -161,7 +164,8 @@ TEST(ConvKernels, EverythingAtOnce) {
 // A result that is larger than the caches takes another way to memory.
 TEST(ConvKernels, LargeResults) {
   const int64_t rows = 4, time = 8300;
-  const Tensor x = normal({1, time, 512}, 6).to(at::kFloat), weight = normal({8, 3}, 7).to(at::kFloat);
+  const Tensor x = normal({1, time, 512}, 6).to(at::kFloat),
+               weight = normal({8, 3}, 7).to(at::kFloat);
   for (const Isa isa : kernels::available_isas()) {
     const WithIsa with(isa);
     const Tensor y = run(x, weight, light(1));
@@ -217,53 +221,6 @@ TEST(ConvKernels, SameBitsWithAnyNumberOfThreads) {
     for (size_t i = 0; i < found[0].size(); ++i) {
       expect_none(differs_in_bits(found[1][i], found[0][i]), "two threads");
       expect_none(differs_in_bits(found[2][i], found[0][i]), "three threads");
-    }
-  }
-}
-
-// The entry for decoding: a window that goes round, against the operator over the whole sequence.
-TEST(ConvKernels, WindowsOfADecodingStep) {
-  constexpr int64_t kBatch = 2, kChannels = 36, kHeads = 2, kTaps = 5, kOutputs = 3, kRows = 7;
-  const Tensor x = normal({kBatch, kRows, kChannels}, 8).to(at::kFloat);
-  const Tensor logits = normal({kBatch, kOutputs, kHeads, kTaps}, 9).to(at::kFloat);
-  const Tensor bias = normal({kChannels}, 10).to(at::kFloat);
-  for (const Isa isa : kernels::available_isas()) {
-    for (const int64_t first : {0, 2, 6}) {
-      for (const int64_t skip : {0, 2}) {
-        const Tensor window = x.roll({first}, {1}), y = at::empty({kBatch, kOutputs, kChannels});
-        kernels::ConvWindowArgs<float> args{};
-        args.batch = kBatch;
-        args.outputs = kOutputs;
-        args.channels = kChannels;
-        args.heads = kHeads;
-        args.taps = kTaps;
-        args.window = window.const_data_ptr<float>();
-        args.window_batch_stride = kRows * kChannels;
-        args.window_time_stride = kChannels;
-        args.first = first;
-        args.capacity = kRows;
-        args.weights = logits.const_data_ptr<float>();
-        args.weights_batch_stride = kOutputs * kHeads * kTaps;
-        args.weights_time_stride = kHeads * kTaps;
-        args.weights_head_stride = kTaps;
-        args.softmax = true;
-        args.skip = skip;
-        args.bias = bias.const_data_ptr<float>();
-        args.y = y.mutable_data_ptr<float>();
-        args.y_batch_stride = kOutputs * kChannels;
-        args.y_time_stride = kChannels;
-        kernels::conv_forward_table(isa).f32.window(args);
-        Tensor kept = logits.to(at::kDouble).clone();
-        for (int64_t i = 0; i < std::min(skip, kOutputs); ++i) {
-          kept.select(1, i).narrow(2, 0, skip - i).fill_(-std::numeric_limits<double>::infinity());
-        }
-        Tensor expected = bias.to(at::kDouble).expand({kBatch, kOutputs, kChannels}).clone();
-        const Tensor weights = kept.softmax(-1).repeat_interleave(kChannels / kHeads, 2);
-        for (int64_t k = 0; k < kTaps; ++k) {
-          expected += weights.select(3, k) * x.narrow(1, k, kOutputs);
-        }
-        expect_none(differs_by_more_than_rounding(y, expected), kernels::name(isa));
-      }
     }
   }
 }

@@ -48,6 +48,19 @@ std::string read_file(const fs::path& path) {
   return bytes;
 }
 
+void write_file(const fs::path& path, std::string_view bytes) {
+  // Under another name first: what stands at `path` is whole.
+  const fs::path temporary = path.string() + ".tmp";
+  const auto failed = [&] {
+    throw RunError(cat(path.string(), ": expected to write it; found ", std::strerror(errno), "."));
+  };
+  FILE* file = std::fopen(temporary.c_str(), "wb");
+  if (!file) failed();
+  const bool written = std::fwrite(bytes.data(), 1, bytes.size(), file) == bytes.size();
+  if (std::fclose(file) != 0 || !written) failed();
+  if (std::rename(temporary.c_str(), path.c_str()) != 0) failed();
+}
+
 std::string excerpt(std::string_view text) {
   constexpr size_t kLongest = 60;
   std::string result = "\"";

@@ -26,6 +26,7 @@ inline constexpr Range kShareBelowOne{0.0, 1.0, false, true};
 
 // Calls visitor.section(name), then one of
 //   named(key, name, options)     the section's name and its free options
+//   part(name, mixer)             a section that may be missing, with its name and free options
 //   number(key, value, range)     int64_t, uint64_t or double
 //   pair(key, first, second, range)
 //   choice(key, value, allowed)
@@ -48,9 +49,14 @@ void visit_fields(AnyRecipe& r, Visitor& visitor) {
   visitor.choice("activation", r.model.activation, {"gelu", "relu"});
   visitor.number("dropout", r.model.dropout, kShareBelowOne);
   visitor.number("mixing_dropout", r.model.mixing_dropout, kShareBelowOne);
+  visitor.number("ffn_dropout", r.parts.ffn_dropout, kShareBelowOne);
+  visitor.number("decoder_layers", r.parts.decoder_layers, kNotNegative);
 
   visitor.section("mixer");
   visitor.named("mixer", r.model.mixer, r.model.mixer_options);
+  visitor.part("encoder_mixer", r.parts.encoder_mixer);
+  visitor.part("decoder_mixer", r.parts.decoder_mixer);
+  visitor.part("cross_mixer", r.parts.cross_mixer);
 
   visitor.section("optimizer");
   visitor.choice("name", r.optimizer.name, {"adamw", "adam"});

@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "headloom/nn/beam_candidates.h"
 #include "tests/nn/encoder_decoder_support.h"
+#include "tests/support/closeness.h"
 
 namespace headloom::nn {
 namespace {
@@ -67,10 +67,10 @@ std::vector<Hypothesis> all_translations(EncoderDecoder& model, const Tensor& so
   return found;
 }
 
-// Sums of a few log probabilities of a model whose logits have the bound of nn_support.h.
 void expect_near(double found, double expected) {
-  const double scale = std::max(1.0, std::abs(expected));
-  EXPECT_NEAR(found, expected, 1e4 * std::numeric_limits<double>::epsilon() * scale);
+  const auto difference = headloom::testing::differs_from_golden(
+      at::scalar_tensor(found, at::kDouble), at::scalar_tensor(expected, at::kDouble));
+  EXPECT_FALSE(difference) << *difference;
 }
 
 void expect_same(const std::vector<std::vector<Hypothesis>>& found,

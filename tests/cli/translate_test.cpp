@@ -154,6 +154,14 @@ TEST_F(Translate, AveragesOfCheckpointsAreWeights) {
   EXPECT_EQ(run_command({"average", "run", "best", "--last", "1"}, folder_->path()).exit_code, 2);
 }
 
+TEST_F(Translate, InspectShowsEachPart) {
+  const Outcome outcome = run_command({"inspect", "run"}, folder_->path());
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  for (const char* part : {"encoder 0", "decoder 0", "decoder across 0"}) {
+    EXPECT_THAT(outcome.out, HasSubstr(part));
+  }
+}
+
 TEST_F(Translate, OtherTasksDoNotTranslate) {
   const Outcome trained =
       run_command({"train", HEADLOOM_SOURCE_DIR "/recipes/smoke/listops.toml", "--folder", "other",

@@ -47,10 +47,14 @@ TEST(Closing, SeesTheAverageOfTheWeights) {
   train(tiny_recipe(), task, quiet(scratch / "run"));
   const Checkpoint last = newest(scratch / "run");
   for (const auto& [name, tensor] : last.state) {
-    if (name == "ema.output.weight") EXPECT_TRUE(at::equal(task.seen, tensor));
+    if (name == "ema.output.weight") {
+      EXPECT_TRUE(at::equal(task.seen, tensor));
+    }
   }
   for (const auto& [name, tensor] : last.model) {
-    if (name == "output.weight") EXPECT_FALSE(at::equal(task.seen, tensor));
+    if (name == "output.weight") {
+      EXPECT_FALSE(at::equal(task.seen, tensor));
+    }
   }
 }
 

@@ -118,8 +118,8 @@ TEST(TranslationSlow, AModelLearnsToTranslate) {
   const auto task = folder.make();
   at::manual_seed(1);
   const auto model = task->make_model(small_model());
-  torch::optim::Adam optimizer(model->parameters(), 3e-3);
-  for (int64_t step = 0; step < 600; ++step) {
+  torch::optim::Adam optimizer(model->parameters(), 2e-3);
+  for (int64_t step = 0; step < 3000; ++step) {
     const Batch batch = task->train_batch(step);
     optimizer.zero_grad();
     const Loss loss = task->loss(model->forward(batch), batch);

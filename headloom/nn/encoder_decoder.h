@@ -40,8 +40,8 @@ void check_config(const EncoderDecoderConfig& config);
 // Parameters source_embedding.weight, target_embedding.weight [V, C] (absent when shared),
 // source_positions and target_positions [max_length, C] (learned; buffers when sinusoidal),
 // encoder.<i>.*, decoder.<i>.* (transformer_block.h), encoder_norm.* and decoder_norm.* when
-// pre-norm, output.weight [V, C] when not tied. Initial values as in transformer.h; embeddings,
-// learned positions and output are N(0, 1 / sqrt(C)).
+// pre-norm, output.weight [V, C] when not tied. Initial values as in transformer.h, with 3 terms a
+// decoder block; embeddings, learned positions and output are N(0, 1 / sqrt(C)).
 class EncoderDecoder : public torch::nn::Module {
  public:
   explicit EncoderDecoder(const EncoderDecoderConfig& config);

@@ -72,11 +72,20 @@ std::vector<int64_t> Tokenizer::encode(std::string_view text) const {
 }
 
 Encoding Tokenizer::encode_single(std::string_view text) const {
-  return parts_->post_processor.single(encode(text));
+  return frame(encode(text));
 }
 
 Encoding Tokenizer::encode_pair(std::string_view first, std::string_view second) const {
-  return parts_->post_processor.pair(encode(first), encode(second));
+  return frame(encode(first), encode(second));
+}
+
+Encoding Tokenizer::frame(const std::vector<int64_t>& ids) const {
+  return parts_->post_processor.single(ids);
+}
+
+Encoding Tokenizer::frame(const std::vector<int64_t>& first,
+                          const std::vector<int64_t>& second) const {
+  return parts_->post_processor.pair(first, second);
 }
 
 std::string Tokenizer::decode(const std::vector<int64_t>& ids, bool skip_special) const {

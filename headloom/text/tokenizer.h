@@ -39,6 +39,9 @@ class Tokenizer {
   // With the special tokens of the post-processor around one text or two.
   Encoding encode_single(std::string_view text) const;
   Encoding encode_pair(std::string_view first, std::string_view second) const;
+  // The same around ids that encode() gave and that were cut, say.
+  Encoding frame(const std::vector<int64_t>& ids) const;
+  Encoding frame(const std::vector<int64_t>& first, const std::vector<int64_t>& second) const;
 
   // Ids that no token has are refused. Bytes that do not make characters become U+FFFD, unless they
   // are asked for as they are (decode_bytes), e.g. because more tokens follow.

@@ -42,6 +42,7 @@ TranslationOptions read_options(OptionReader& reader) {
            {"test_target", &options.test_target}}) {
     *path = reader.text(key, "");
   }
+  options.vocabulary = reader.integer("vocabulary", options.vocabulary);
   options.evaluate_on_test =
       reader.choice("evaluate_on", "validation", {"validation", "test"}) == "test";
   options.max_tokens = reader.integer("max_tokens", options.max_tokens);
@@ -65,6 +66,9 @@ TaskEntry translation_entry() {
   entry.options =
       "tokenizer: tokenizer.json of both languages; or\n"
       "source_tokenizer, target_tokenizer: one each\n"
+      "vocabulary (0): tokens of byte-level BPE to learn from the training text when a tokenizer "
+      "is\n"
+      "  not there; 0: it must be there\n"
       "train_source, train_target, validation_source, validation_target, test_source, "
       "test_target:\n"
       "  text files, a sentence a line\n"

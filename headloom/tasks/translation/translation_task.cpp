@@ -11,6 +11,7 @@
 #include "headloom/tasks/translation/translation_model.h"
 #include "headloom/tasks/translation/translator.h"
 #include "headloom/text/chrf.h"
+#include "headloom/text/tokenizer_trainer.h"
 
 namespace headloom::tasks::translation {
 namespace {
@@ -55,7 +56,9 @@ TranslationTask::TranslationTask(const TaskConfig& config, const TranslationOpti
                  joint ? "tokenizer and another"
                  : any ? "one of the two"
                        : "none",
-                 "`headloom data tokenizer` makes one.");
+                 "`headloom data tokenizer` makes one, and so does task.vocabulary.");
+  HEADLOOM_CHECK(options.vocabulary >= 0, kWhere, "vocabulary of at least 0",
+                 cat(options.vocabulary));
   HEADLOOM_CHECK(options.longest >= 2, kWhere, "longest of at least 2", cat(options.longest));
   HEADLOOM_CHECK(options.max_tokens == 0 || options.max_tokens >= options.longest, kWhere,
                  cat("max_tokens of at least longest = ", options.longest,
@@ -67,21 +70,41 @@ TranslationTask::TranslationTask(const TaskConfig& config, const TranslationOpti
                  "tokenizer, a joint vocabulary, with share_embeddings",
                  "source_tokenizer and target_tokenizer");
   if (joint) {
-    const auto tokenizer = read_tokenizer("tokenizer.json", options.tokenizer);
+    const auto tokenizer = open_tokenizer("tokenizer.json", options.tokenizer,
+                                          {options.train_source, options.train_target});
     vocabularies_ = make_vocabularies(tokenizer, tokenizer, options.tokenizer);
   } else {
-    const auto source = read_tokenizer("source_tokenizer.json", options.source_tokenizer);
-    const auto target = read_tokenizer("target_tokenizer.json", options.target_tokenizer);
+    const auto source =
+        open_tokenizer("source_tokenizer.json", options.source_tokenizer, {options.train_source});
+    const auto target =
+        open_tokenizer("target_tokenizer.json", options.target_tokenizer, {options.train_target});
     vocabularies_ = make_vocabularies(source, target, kWhere);
   }
 }
 
-std::shared_ptr<const text::Tokenizer> TranslationTask::read_tokenizer(const char* kept_name,
-                                                                       const std::string& path) {
+std::string TranslationTask::learn_tokenizer(const std::vector<std::string>& texts) const {
+  text::TokenizerTrainerOptions options;
+  options.size = options_.vocabulary;
+  options.prefix_space = true;  // a word is the same at the start of a sentence
+  text::TokenizerTrainer trainer(options);
+  for (const std::string& text : texts) {
+    check_stated("training text for the vocabulary", text);
+    for (const std::string& line : read_lines(resolve(config_.base_folder, text))) {
+      trainer.add(line);
+    }
+  }
+  return trainer.train().to_json();
+}
+
+std::shared_ptr<const text::Tokenizer> TranslationTask::open_tokenizer(
+    const char* kept_name, const std::string& path, const std::vector<std::string>& texts) {
   std::filesystem::path file = resolve(config_.base_folder, path);
   if (!config_.run_folder.empty()) {
     const auto kept = std::filesystem::path(config_.run_folder) / kept_name;
     if (std::filesystem::exists(kept)) file = kept;
+  }
+  if (options_.vocabulary > 0 && !std::filesystem::exists(file)) {
+    write_file(file, learn_tokenizer(texts));
   }
   kept_.emplace_back(kept_name, read_file(file));
   return std::make_shared<const text::Tokenizer>(

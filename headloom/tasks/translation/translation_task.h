@@ -18,6 +18,8 @@ namespace translation {
 struct TranslationOptions {
   std::string tokenizer;                           // tokenizer.json of a joint vocabulary, or
   std::string source_tokenizer, target_tokenizer;  // one for each language
+  int64_t vocabulary = 0;  // tokens of byte-level BPE to learn from the training text when a
+                           // tokenizer is not there; 0: it must be there
   // Text files with a sentence a line; line n of one translates line n of the other.
   std::string train_source, train_target;
   std::string validation_source, validation_target;
@@ -78,8 +80,11 @@ class TranslationTask : public Task, public TextTranslator {
   struct Evaluation : Data {
     LinePairs lines;
   };
-  std::shared_ptr<const text::Tokenizer> read_tokenizer(const char* kept_name,
-                                                        const std::string& path);
+  // `texts` is what it would be learned from.
+  std::shared_ptr<const text::Tokenizer> open_tokenizer(const char* kept_name,
+                                                        const std::string& path,
+                                                        const std::vector<std::string>& texts);
+  std::string learn_tokenizer(const std::vector<std::string>& texts) const;
   const Data& training() const;
   const Evaluation& evaluation() const;
   std::unique_ptr<TokenBatches> batches_of(const TokenPairs& pairs) const;

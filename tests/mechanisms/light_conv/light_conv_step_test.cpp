@@ -2,12 +2,14 @@
 // size, both ways to compute a step, and what a step allocates.
 #include "headloom/mechanisms/light_conv/light_conv_step.h"
 
+#include <ATen/autocast_mode.h>
 #include <c10/core/Allocator.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
 
 #include <algorithm>
 #include <random>
 
+#include "headloom/base/check.h"
 #include "headloom/kernels/isa.h"
 #include "headloom/mechanisms/registry.h"
 #include "tests/mechanisms/light_conv/light_conv_cases.h"
@@ -84,7 +86,7 @@ Tensor in_pieces(TokenMixer& mixer, const Tensor& x, const std::vector<int64_t>&
 
 TEST(ConvStep, EqualsTheWholePassForEveryLengthUpToTwiceTheKernel) {
   const at::NoGradGuard off;
-  for (const int64_t kernel_size : {1, 2, 3, 4, 7, 31}) {
+  for (const int64_t kernel_size : {1, 2, 3, 4, 7, 16, 31}) {
     for (const Form& form : forms(kernel_size)) {
       const auto mixer = build(form);
       const Tensor x = normal({2, 2 * kernel_size, kDim}, kernel_size);
@@ -101,7 +103,7 @@ TEST(ConvStep, EqualsTheWholePassForEveryLengthUpToTwiceTheKernel) {
 TEST(ConvStep, EqualsTheWholePassInPiecesOfAnySize) {
   const at::NoGradGuard off;
   std::mt19937 random(11);
-  for (const int64_t kernel_size : {1, 4, 7, 31}) {
+  for (const int64_t kernel_size : {1, 4, 7, 31, 90}) {
     for (const Form& form : forms(kernel_size)) {
       const auto mixer = build(form);
       const Tensor x = normal({3, 70, kDim}, kernel_size);
@@ -296,6 +298,57 @@ TEST(ConvStep, HalfPrecisionFollowsTheWholePass) {
                                                           mixer->forward(x.to(at::kDouble), {})),
                   ", " << say(form) << ", " << type);
     }
+  }
+}
+
+TEST(ConvStep, AutocastFollowsTheWholePass) {
+  const at::NoGradGuard off;
+  for (const Form& form : forms(7)) {
+    const auto mixer = build(form, at::kFloat);
+    const Tensor x = normal({2, 20, kDim}, 4).to(at::kFloat);
+    at::autocast::set_autocast_enabled(at::kCPU, true);
+    const Tensor whole = mixer->forward(x, {}), steps = in_pieces(*mixer, x, {1, 1, 9, 1, 8});
+    at::autocast::clear_cache();
+    at::autocast::set_autocast_enabled(at::kCPU, false);
+    EXPECT_EQ(steps.scalar_type(), whole.scalar_type());
+    mixer->to(at::kDouble);
+    EXPECT_SAME(headloom::testing::worse_than_reference(steps, whole,
+                                                        mixer->forward(x.to(at::kDouble), {})),
+                ", " << say(form));
+  }
+}
+
+std::string message_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no refusal";
+}
+
+TEST(ConvStep, RefusesTheStateOfAnotherMechanism) {
+  const auto mixer = build({"light_conv", {}});
+  MixerConfig config;
+  config.dim = kDim;
+  config.heads = kHeads;
+  config.causal = true;
+  const auto other = make_mixer("dot_product", config, {});
+  const auto state = other->new_state(1);
+  EXPECT_EQ(message_of([&] {
+              mixer->step(normal({1, 1, kDim}, 1), *state);
+            }),
+            "mixer light_conv: expected a state of its own new_state(); found another mixer's "
+            "state.");
+}
+
+TEST(ConvStep, RefusesChannelsThatTheHeadsDoNotDivide) {
+  for (const int64_t channels : {-3, 0, 7}) {
+    EXPECT_EQ(message_of([&] {
+                build({"dynamic_conv", {{"conv_dim", channels}}});
+              }),
+              cat("mixer dynamic_conv: expected conv_dim to be a multiple of the 3 heads; found ",
+                  channels, "."));
   }
 }
 

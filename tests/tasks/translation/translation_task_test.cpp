@@ -175,6 +175,25 @@ TEST(TranslationTask, TwoTokenizersServeTwoLanguages) {
               HasSubstr("a joint vocabulary, with share_embeddings"));
 }
 
+TEST(TranslationTask, AVocabularyIsLearnedWhenItIsNotThere) {
+  const NumberFolder folder;
+  const auto task =
+      folder.make({{"tokenizer", std::string("made/new.json")}, {"vocabulary", int64_t{280}}});
+  EXPECT_EQ(as_translation(*task).vocabularies().source->size(), 280);
+  const auto again = folder.make({{"tokenizer", std::string("made/new.json")}});
+  EXPECT_EQ(as_translation(*again).vocabularies().source->size(), 280);
+  EXPECT_THAT(message_of([&] {
+                folder.make({{"tokenizer", std::string("other.json")},
+                             {"vocabulary", int64_t{280}},
+                             {"train_source", std::string("absent")}});
+              }),
+              HasSubstr("absent: expected a readable file"));
+  EXPECT_THAT(message_of([&] {
+                folder.make({{"vocabulary", int64_t{-1}}});
+              }),
+              HasSubstr("vocabulary of at least 0"));
+}
+
 TEST(TranslationTask, ARunKeepsItsTokenizer) {
   const NumberFolder folder;
   const TempFolder run;

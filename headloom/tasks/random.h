@@ -13,6 +13,7 @@ enum class Purpose : uint64_t {
   kExpressions = 1,
   kOrder = 2,
   kWindows = 3,
+  kEdits = 4,
   kTrainingMask = 8,
   kValidationMask = 9,
 };

@@ -1,6 +1,7 @@
 #include "headloom/base/check.h"
 #include "headloom/base/nearest.h"
 #include "headloom/tasks/classification/classification_task.h"
+#include "headloom/tasks/graph/graph_task.h"
 #include "headloom/tasks/language_model/language_model_task.h"
 #include "headloom/tasks/listops/listops_task.h"
 #include "headloom/tasks/masked_lm/masked_lm_task.h"
@@ -28,9 +29,9 @@ void refuse_parts(const std::string& where, const EncoderDecoderParts& parts) {
 }  // namespace
 
 const std::vector<TaskEntry>& all_tasks() {
-  static const std::vector<TaskEntry> tasks = {classification_entry(), language_model_entry(),
-                                               listops_entry(), masked_lm_entry(),
-                                               translation_entry()};
+  static const std::vector<TaskEntry> tasks = {classification_entry(), graph_entry(),
+                                               language_model_entry(), listops_entry(),
+                                               masked_lm_entry(),      translation_entry()};
   return tasks;
 }
 

@@ -52,11 +52,11 @@ LoadedRun load_run(const std::string& folder, const std::vector<std::string>& ov
   run.model->to(device);
   if (is_file_name(weights)) {
     const std::string path = file_of_weights(folder, weights);
-    load_weights(path, read_safetensors(path).tensors, *run.model);
+    load_weights(path, Alignment::dropped(read_safetensors(path).tensors), *run.model);
     run.weights = path;
   } else {
-    load_weights(folder, checkpoint.model, *run.model);
-    const NamedTensors averages = with_prefix("ema.", checkpoint.state);
+    load_weights(folder, Alignment::dropped(checkpoint.model), *run.model);
+    const NamedTensors averages = Alignment::dropped(with_prefix("ema.", checkpoint.state));
     if (!averages.empty()) copy_strictly(folder, averages, unique_parameters(*run.model));
   }
   run.model->eval();

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "headloom/base/options.h"
+#include "headloom/mechanisms/alignment/alignment_objective.h"
 #include "headloom/nn/transformer.h"
 #include "headloom/tasks/task.h"
 
@@ -51,14 +52,16 @@ struct CompareConfig {
   std::vector<int64_t> seeds = {1};
 };
 
-// A run, as a TOML file states it: [task], [model], [mixer], [optimizer], [schedule], [train],
-// [compare]; encoder-decoder models also have [encoder_mixer], [decoder_mixer] and [cross_mixer].
+// A run, as a TOML file states it: [task], [model], [mixer], [alignment], [optimizer], [schedule],
+// [train], [compare]; encoder-decoder models also have [encoder_mixer], [decoder_mixer] and
+// [cross_mixer].
 struct Recipe {
   std::string path;  // of the file, for messages
   std::string task;
   Options task_options;
   nn::TransformerConfig model;       // [model], and [mixer] in model.mixer and model.mixer_options
   tasks::EncoderDecoderParts parts;  // [encoder_mixer], ... and their keys of [model]
+  AlignmentConfig alignment;
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
   TrainConfig train;

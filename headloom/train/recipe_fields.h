@@ -56,6 +56,7 @@ void visit_alignment(AnyConfig& a, Visitor& visitor) {
 
 // Calls visitor.section(name), then one of
 //   named(key, name, options)     the section's name and its free options
+//   part(name, mixer)             a section that may be missing, with its name and free options
 //   number(key, value, range)     int64_t, uint64_t or double
 //   pair(key, first, second, range)
 //   flag(key, value)
@@ -79,9 +80,14 @@ void visit_fields(AnyRecipe& r, Visitor& visitor) {
   visitor.choice("activation", r.model.activation, {"gelu", "relu"});
   visitor.number("dropout", r.model.dropout, kShareBelowOne);
   visitor.number("mixing_dropout", r.model.mixing_dropout, kShareBelowOne);
+  visitor.number("ffn_dropout", r.parts.ffn_dropout, kShareBelowOne);
+  visitor.number("decoder_layers", r.parts.decoder_layers, kNotNegative);
 
   visitor.section("mixer");
   visitor.named("mixer", r.model.mixer, r.model.mixer_options);
+  visitor.part("encoder_mixer", r.parts.encoder_mixer);
+  visitor.part("decoder_mixer", r.parts.decoder_mixer);
+  visitor.part("cross_mixer", r.parts.cross_mixer);
 
   visit_alignment(r.alignment, visitor);
 

@@ -49,13 +49,21 @@ struct OnlineSoftmax {
   // Replaces scores[keys, kQueries] by 2^(score - maximum). True when a maximum moved, so that what
   // was gathered with the former weights is to be rescaled before anything is added to it.
   HEADLOOM_INLINE bool absorb(T* scores, int64_t keys, int64_t stride) {
-    Vec<T> next[kVectors], shift[kVectors];
-    unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA { next[j] = maximum[j]; });
-    for (int64_t i = 0; i < keys; ++i) {
+    // Two maxima a vector, so that they do not wait for each other.
+    Vec<T> next[kVectors], odd[kVectors], shift[kVectors];
+    unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA { next[j] = odd[j] = maximum[j]; });
+    int64_t i = 0;
+    for (; i + 2 <= keys; i += 2) {
       unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
-        next[j] = max(load(scores + i * stride + j * kWidth<T>), next[j]);
+        const T* score = scores + i * stride + j * kWidth<T>;
+        next[j] = max(load(score), next[j]);
+        odd[j] = max(load(score + stride), odd[j]);
       });
     }
+    unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
+      if (i < keys) next[j] = max(load(scores + i * stride + j * kWidth<T>), next[j]);
+      next[j] = max(odd[j], next[j]);
+    });
     bool moved = false;
     unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
       moved |= any(maximum[j] < next[j]);
@@ -68,7 +76,7 @@ struct OnlineSoftmax {
         maximum[j] = next[j];
       });
     }
-    for (int64_t i = 0; i < keys; ++i) {
+    for (i = 0; i < keys; ++i) {
       unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
         T* score = scores + i * stride + j * kWidth<T>;
         const Vec<T> weight = exp2(load(score) - shift[j]);

@@ -38,6 +38,13 @@ HEADLOOM_INLINE Vec<double> min(Vec<double> a, Vec<double> b) {
   return {_mm256_min_pd(a.native, b.native)};
 }
 
+HEADLOOM_INLINE Vec<float> sqrt(Vec<float> a) {
+  return {(Vec<float>::Native)_mm256_sqrt_ps((__m256)a.native)};
+}
+HEADLOOM_INLINE Vec<double> sqrt(Vec<double> a) {
+  return {(Vec<double>::Native)_mm256_sqrt_pd((__m256d)a.native)};
+}
+
 HEADLOOM_INLINE Vec<float> load_partial(const float* p, int64_t count) {
   return {_mm256_maskload_ps(p, (__m256i)first_lanes<float>(count).native)};
 }

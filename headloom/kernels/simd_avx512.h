@@ -83,6 +83,13 @@ HEADLOOM_INLINE Vec<double> min(Vec<double> a, Vec<double> b) {
   return {_mm512_min_pd(a.native, b.native)};
 }
 
+HEADLOOM_INLINE Vec<float> sqrt(Vec<float> a) {
+  return {_mm512_sqrt_ps(a.native)};
+}
+HEADLOOM_INLINE Vec<double> sqrt(Vec<double> a) {
+  return {_mm512_sqrt_pd(a.native)};
+}
+
 HEADLOOM_INLINE Vec<float> load_partial(const float* p, int64_t count) {
   return {_mm512_maskz_loadu_ps(first_lanes<float>(count).native, p)};
 }

@@ -31,6 +31,19 @@ HEADLOOM_INLINE Vec<T> min(Vec<T> a, Vec<T> b) {
   return {a.native < b.native ? a.native : b.native};
 }
 
+HEADLOOM_INLINE Vec<float> sqrt(Vec<float> a) {
+  for (int i = 0; i < kWidth<float>; ++i) {
+    a.native[i] = __builtin_sqrtf(a.native[i]);
+  }
+  return a;
+}
+HEADLOOM_INLINE Vec<double> sqrt(Vec<double> a) {
+  for (int i = 0; i < kWidth<double>; ++i) {
+    a.native[i] = __builtin_sqrt(a.native[i]);
+  }
+  return a;
+}
+
 template <class T>
 HEADLOOM_INLINE Vec<T> load_lanes(const T* p, int64_t count) {
   Vec<T> a = zero<T>();

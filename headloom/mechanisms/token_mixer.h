@@ -37,6 +37,14 @@ class TokenMixer : public torch::nn::Module {
   virtual at::Tensor cross(const at::Tensor& x, const at::Tensor& memory,
                            const at::Tensor& memory_padding_mask);
 
+  // Cross mixing step by step: what it needs of a memory is worked out once. By default the state
+  // is the memory itself and a step is cross(); a mechanism overrides both to keep what it makes of
+  // the memory, such as keys and values. The state's length() is S.
+  virtual std::unique_ptr<MixerState> new_cross_state(const at::Tensor& memory,
+                                                      const at::Tensor& memory_padding_mask);
+  // x [B, n, C] -> [B, n, C]; leaves the state as it is.
+  virtual at::Tensor cross_step(const at::Tensor& x, const MixerState& state);
+
   // Causal mixers decode: step() on successive pieces of a sequence equals forward() on the whole.
   // new_state() is refused by name when the mixer is not causal.
   virtual std::unique_ptr<MixerState> new_state(int64_t batch) const = 0;

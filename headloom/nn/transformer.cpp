@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "headloom/base/check.h"
+#include "headloom/nn/tokens.h"
 #include "headloom/tensor/contract.h"
 
 namespace headloom::nn {
@@ -18,50 +19,21 @@ constexpr const char* kWhere = "transformer";
 // Of embeddings and learned positions, as in GPT and BERT.
 constexpr double kEmbeddingDeviation = 0.02;
 
-// Vaswani et al. (2017), section 3.5: PE(t, 2i) = sin(t / 10000^(2i / C)), PE(t, 2i + 1) = the
-// cosine of the same angle. In float64, then rounded once. -> [max_length, C]
-Tensor sinusoidal_table(int64_t max_length, int64_t dim) {
-  const Tensor table = at::empty({max_length, dim}, at::kDouble);
-  auto values = table.accessor<double, 2>();
-  for (int64_t channel = 0; channel < dim; ++channel) {
-    const int64_t even = channel - channel % 2;
-    const double rate = std::pow(10000.0, -static_cast<double>(even) / static_cast<double>(dim));
-    for (int64_t t = 0; t < max_length; ++t) {
-      const double angle = static_cast<double>(t) * rate;
-      values[t][channel] = channel == even ? std::sin(angle) : std::cos(angle);
-    }
-  }
-  return table.to(at::typeMetaToScalarType(at::get_default_dtype()));
-}
-
-void check_length(int64_t longest, int64_t max_length, const std::string& found) {
-  HEADLOOM_CHECK(longest <= max_length, kWhere,
-                 cat("sequences of at most max_length = ", max_length, " tokens"), found,
-                 "Cut the sequence, or build the model with a larger max_length.");
+BlockConfig block_config(const TransformerConfig& config, int64_t layer) {
+  BlockConfig block;
+  block.dim = config.dim;
+  block.ffn = config.ffn;
+  block.norm = config.norm;
+  block.activation = config.activation;
+  block.dropout = config.dropout;
+  block.layer = layer;
+  block.layers = config.layers;
+  block.causal = config.causal;
+  block.mixer = {config.mixer, config.heads, config.mixing_dropout, config.mixer_options};
+  return block;
 }
 
 }  // namespace
-
-void DecoderState::reorder(const Tensor& index) {
-  HEADLOOM_CHECK(index.defined() && index.dim() == 1 && index.scalar_type() == at::kLong,
-                 "decoder state", "index of shape [B'] and dtype int64",
-                 index.defined() ? cat("shape ", index.sizes(), ", ", index.scalar_type())
-                                 : std::string("none"));
-  if (index.numel() > 0 && index.device().is_cpu()) {
-    const auto [low, high] = index.aminmax();
-    HEADLOOM_CHECK(low.item<int64_t>() >= 0 && high.item<int64_t>() < batch, "decoder state",
-                   cat("rows in [0, ", batch, ")"),
-                   cat("rows from ", low.item<int64_t>(), " to ", high.item<int64_t>()));
-  }
-  for (const auto& layer : layers) layer->reorder(index);
-  batch = index.size(0);
-}
-
-int64_t DecoderState::bytes() const {
-  int64_t total = 0;
-  for (const auto& layer : layers) total += layer->bytes();
-  return total;
-}
 
 Transformer::Transformer(const TransformerConfig& config) : config_(config) {
   check_config(config);
@@ -78,27 +50,13 @@ Transformer::Transformer(const TransformerConfig& config) : config_(config) {
   }
   const auto list = register_module("blocks", std::make_shared<torch::nn::ModuleListImpl>());
   for (int64_t layer = 0; layer < config.layers; ++layer) {
-    blocks_.push_back(std::make_shared<TransformerBlock>(config, layer));
+    blocks_.push_back(std::make_shared<TransformerBlock>(block_config(config, layer)));
     list->push_back(blocks_.back());
   }
   if (config.norm == "pre") {
     final_norm_ = register_module("final_norm",
                                   torch::nn::LayerNorm(torch::nn::LayerNormOptions({config.dim})));
   }
-}
-
-void Transformer::check_tokens(const Tensor& tokens) const {
-  HEADLOOM_CHECK(tokens.defined() && tokens.dim() == 2 && tokens.scalar_type() == at::kLong, kWhere,
-                 "tokens of shape [B, T] and dtype int64",
-                 tokens.defined() ? cat("shape ", tokens.sizes(), ", ", tokens.scalar_type())
-                                  : std::string("none"));
-  // Elsewhere than on the processor, reading the values would wait for the device.
-  if (tokens.numel() == 0 || !tokens.device().is_cpu()) return;
-  const auto [low, high] = tokens.aminmax();
-  const int64_t smallest = low.item<int64_t>(), largest = high.item<int64_t>();
-  HEADLOOM_CHECK(smallest >= 0 && largest < config_.vocabulary, kWhere,
-                 cat("token ids in [0, ", config_.vocabulary, ")"),
-                 cat("token id ", smallest < 0 ? smallest : largest));
 }
 
 // [count, C], or undefined when positions are "none".
@@ -110,7 +68,7 @@ Tensor Transformer::position_rows(int64_t begin, int64_t count) const {
 Tensor Transformer::forward_positions(const Tensor& tokens, const Masks& masks) const {
   const int64_t total = tokens.size(1);
   if (!masks.cu_seqlens.defined()) {
-    check_length(total, config_.max_length, cat(total, " tokens"));
+    check_length(kWhere, total, config_.max_length, cat(total, " tokens"));
     return position_rows(0, total);
   }
   Contract(kWhere)
@@ -122,7 +80,7 @@ Tensor Transformer::forward_positions(const Tensor& tokens, const Masks& masks) 
   rows.reserve(total);
   for (size_t s = 0; s + 1 < bounds.size(); ++s) {
     const int64_t length = bounds[s + 1] - bounds[s];
-    check_length(length, config_.max_length, cat(length, " tokens in packed sequence ", s));
+    check_length(kWhere, length, config_.max_length, cat(length, " tokens in packed sequence ", s));
     for (int64_t t = 0; t < length; ++t) rows.push_back(t);
   }
   if (!position_table_.defined()) return {};
@@ -142,7 +100,7 @@ Tensor Transformer::finish(const Tensor& x) {
 }
 
 Tensor Transformer::forward(const Tensor& tokens, const Masks& masks) {
-  check_tokens(tokens);
+  check_tokens(kWhere, tokens, config_.vocabulary);
   Tensor x = embed(tokens, forward_positions(tokens, masks));
   for (const auto& block : blocks_) x = block->forward(x, masks);
   return finish(x);
@@ -159,7 +117,7 @@ DecoderState Transformer::new_state(int64_t batch) const {
 }
 
 Tensor Transformer::step(const Tensor& tokens, DecoderState& state) {
-  check_tokens(tokens);
+  check_tokens(kWhere, tokens, config_.vocabulary);
   const int64_t count = tokens.size(1);
   HEADLOOM_CHECK(state.layers.size() == blocks_.size(), kWhere,
                  cat("a state of ", blocks_.size(), " layers, as new_state() makes"),
@@ -167,7 +125,7 @@ Tensor Transformer::step(const Tensor& tokens, DecoderState& state) {
   HEADLOOM_CHECK(tokens.size(0) == state.batch, kWhere,
                  cat("tokens of the ", state.batch, " rows of the state"),
                  cat("shape ", tokens.sizes()));
-  check_length(state.position + count, config_.max_length,
+  check_length(kWhere, state.position + count, config_.max_length,
                cat(state.position, " tokens seen and ", count, " new ones"));
   Tensor x = embed(tokens, position_rows(state.position, count));
   if (count == 0) return x;
@@ -177,10 +135,8 @@ Tensor Transformer::step(const Tensor& tokens, DecoderState& state) {
 }
 
 double Transformer::flops(int64_t length) const {
-  const double feed_forward = 4.0 * static_cast<double>(length) * static_cast<double>(config_.dim) *
-                              static_cast<double>(config_.ffn);
   double total = 0.0;
-  for (const auto& block : blocks_) total += block->mixer().flops(length) + feed_forward;
+  for (const auto& block : blocks_) total += block->flops(length);
   return total;
 }
 

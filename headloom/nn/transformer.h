@@ -1,7 +1,6 @@
 #pragma once
 
 #include <torch/nn/modules/embedding.h>
-#include <torch/nn/modules/linear.h>
 #include <torch/nn/modules/normalization.h>
 
 #include <memory>
@@ -10,6 +9,8 @@
 
 #include "headloom/base/options.h"
 #include "headloom/mechanisms/token_mixer.h"
+#include "headloom/nn/decoder_state.h"
+#include "headloom/nn/transformer_block.h"
 
 // B batch, T tokens, n new tokens, C model width.
 //
@@ -45,42 +46,6 @@ struct TransformerConfig {
 // checked when it is built.
 void check_config(const TransformerConfig& config);
 
-// Pre-norm: x + dropout(mixer(norm(x))), then x + dropout(ffn(norm(x))). Post-norm: norm(x +
-// dropout(mixer(x))), then norm(x + dropout(ffn(x))). ffn(x) = activation(x W1 + b1) W2 + b2.
-// Parameters mixer_norm.*, mixer.*, ffn_norm.*, ffn_in.* [ffn, C], ffn_out.* [C, ffn].
-class TransformerBlock : public torch::nn::Module {
- public:
-  TransformerBlock(const TransformerConfig& config, int64_t layer);
-
-  at::Tensor forward(const at::Tensor& x, const Masks& masks);  // [B, T, C] -> [B, T, C]
-  at::Tensor step(const at::Tensor& x, MixerState& state);      // [B, n, C] -> [B, n, C]
-  const TokenMixer& mixer() const { return *mixer_; }
-
- private:
-  template <class Mix>
-  at::Tensor mix_and_feed(const at::Tensor& x, const Mix& mix);
-  at::Tensor feed_forward(const at::Tensor& x);
-  at::Tensor drop(const at::Tensor& x) const;
-
-  bool pre_norm_, gelu_;
-  double dropout_;
-  std::shared_ptr<TokenMixer> mixer_;
-  torch::nn::LayerNorm mixer_norm_{nullptr}, ffn_norm_{nullptr};
-  torch::nn::Linear ffn_in_{nullptr}, ffn_out_{nullptr};
-};
-
-// The states of all blocks and the position reached.
-struct DecoderState {
-  std::vector<std::unique_ptr<MixerState>> layers;
-  int64_t batch = 0;     // rows
-  int64_t position = 0;  // tokens seen
-
-  // Beam search: row i continues as row index[i] did. index [B'] int64, values in [0, batch);
-  // B' may differ from B.
-  void reorder(const at::Tensor& index);
-  int64_t bytes() const;  // memory held
-};
-
 // Embedding, positions and blocks. An encoder when the configuration is not causal, a decoder-only
 // stack when it is. Parameters embedding.weight [V, C], positions [max_length, C] (learned; a
 // buffer when sinusoidal), blocks.<i>.*, and final_norm.* when pre-norm.
@@ -108,7 +73,6 @@ class Transformer : public torch::nn::Module {
   double flops(int64_t length) const;
 
  private:
-  void check_tokens(const at::Tensor& tokens) const;
   at::Tensor forward_positions(const at::Tensor& tokens, const Masks& masks) const;
   at::Tensor position_rows(int64_t begin, int64_t count) const;
   at::Tensor embed(const at::Tensor& tokens, const at::Tensor& positions);

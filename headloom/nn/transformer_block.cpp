@@ -1,10 +1,11 @@
+#include "headloom/nn/transformer_block.h"
+
 #include <torch/nn/functional/activation.h>
 #include <torch/nn/init.h>
 
 #include <cmath>
 
 #include "headloom/mechanisms/registry.h"
-#include "headloom/nn/transformer.h"
 
 namespace headloom::nn {
 namespace {
@@ -22,63 +23,98 @@ torch::nn::LayerNorm layer_norm(int64_t dim) {
   return torch::nn::LayerNorm(torch::nn::LayerNormOptions({dim}));
 }
 
-MixerConfig mixer_config(const TransformerConfig& config, int64_t layer) {
+std::shared_ptr<TokenMixer> build(const BlockConfig& config, const MixerChoice& choice,
+                                  bool causal) {
   MixerConfig mixer;
   mixer.dim = config.dim;
-  mixer.heads = config.heads;
-  mixer.causal = config.causal;
-  mixer.dropout = config.mixing_dropout;
-  mixer.layer = layer;
+  mixer.heads = choice.heads;
+  mixer.causal = causal;
+  mixer.dropout = choice.dropout;
+  mixer.layer = config.layer;
   mixer.layers = config.layers;
-  return mixer;
+  return make_mixer(choice.name, mixer, choice.options);
+}
+
+void scale_output(const TokenMixer& mixer, double scale) {
+  const auto parameters = mixer.named_parameters();
+  if (const Tensor* out = parameters.find("out_proj.weight")) Tensor(*out).mul_(scale);
 }
 
 }  // namespace
 
-TransformerBlock::TransformerBlock(const TransformerConfig& config, int64_t layer)
+TransformerBlock::TransformerBlock(const BlockConfig& config)
     : pre_norm_(config.norm == "pre"),
       gelu_(config.activation == "gelu"),
-      dropout_(config.dropout) {
+      dropout_(config.dropout),
+      ffn_dropout_(config.ffn_dropout) {
   mixer_norm_ = register_module("mixer_norm", layer_norm(config.dim));
-  mixer_ = register_module(
-      "mixer", make_mixer(config.mixer, mixer_config(config, layer), config.mixer_options));
+  mixer_ = register_module("mixer", build(config, config.mixer, config.causal));
+  if (config.cross) {
+    cross_norm_ = register_module("cross_norm", layer_norm(config.dim));
+    cross_ = register_module("cross", build(config, *config.cross, /*causal=*/false));
+  }
   ffn_norm_ = register_module("ffn_norm", layer_norm(config.dim));
   ffn_in_ = register_module("ffn_in", xavier_linear(config.dim, config.ffn));
   ffn_out_ = register_module("ffn_out", xavier_linear(config.ffn, config.dim));
   if (!pre_norm_) return;
 
   const torch::NoGradGuard no_grad;
-  const double scale = 1.0 / std::sqrt(2.0 * static_cast<double>(config.layers));
+  const double terms = (cross_ ? 3.0 : 2.0) * static_cast<double>(config.layers);
+  const double scale = 1.0 / std::sqrt(terms);
   ffn_out_->weight.mul_(scale);
-  const auto parameters = mixer_->named_parameters();
-  if (const Tensor* out = parameters.find("out_proj.weight")) Tensor(*out).mul_(scale);
+  scale_output(*mixer_, scale);
+  if (cross_) scale_output(*cross_, scale);
 }
 
-Tensor TransformerBlock::drop(const Tensor& x) const {
-  return torch::dropout(x, dropout_, is_training());
+Tensor TransformerBlock::drop(const Tensor& x, double p) const {
+  return torch::dropout(x, p, is_training());
 }
 
 Tensor TransformerBlock::feed_forward(const Tensor& x) {
   const Tensor hidden = ffn_in_(x);  // [B, T, ffn]
-  return ffn_out_(gelu_ ? torch::gelu(hidden) : torch::relu(hidden));
+  return ffn_out_(drop(gelu_ ? torch::gelu(hidden) : torch::relu(hidden), ffn_dropout_));
 }
 
-template <class Mix>
-Tensor TransformerBlock::mix_and_feed(const Tensor& x, const Mix& mix) {
-  if (pre_norm_) {
-    const Tensor mixed = x + drop(mix(mixer_norm_(x)));
-    return mixed + drop(feed_forward(ffn_norm_(mixed)));
-  }
-  const Tensor mixed = mixer_norm_(x + drop(mix(x)));
-  return ffn_norm_(mixed + drop(feed_forward(mixed)));
+template <class Term>
+Tensor TransformerBlock::add(const Tensor& x, torch::nn::LayerNorm& norm, const Term& term) {
+  return pre_norm_ ? x + drop(term(norm(x)), dropout_) : norm(x + drop(term(x), dropout_));
 }
 
 Tensor TransformerBlock::forward(const Tensor& x, const Masks& masks) {
-  return mix_and_feed(x, [&](const Tensor& y) { return mixer_->forward(y, masks); });
+  const Tensor mixed =
+      add(x, mixer_norm_, [&](const Tensor& y) { return mixer_->forward(y, masks); });
+  return add(mixed, ffn_norm_, [&](const Tensor& y) { return feed_forward(y); });
+}
+
+Tensor TransformerBlock::forward(const Tensor& x, const Masks& masks, const Memory& memory) {
+  const Tensor mixed =
+      add(x, mixer_norm_, [&](const Tensor& y) { return mixer_->forward(y, masks); });
+  const Tensor informed = add(mixed, cross_norm_, [&](const Tensor& y) {
+    return cross_->cross(y, memory.states, memory.padding_mask);
+  });
+  return add(informed, ffn_norm_, [&](const Tensor& y) { return feed_forward(y); });
 }
 
 Tensor TransformerBlock::step(const Tensor& x, MixerState& state) {
-  return mix_and_feed(x, [&](const Tensor& y) { return mixer_->step(y, state); });
+  const Tensor mixed = add(x, mixer_norm_, [&](const Tensor& y) { return mixer_->step(y, state); });
+  return add(mixed, ffn_norm_, [&](const Tensor& y) { return feed_forward(y); });
+}
+
+Tensor TransformerBlock::step(const Tensor& x, MixerState& state, const MixerState& memory) {
+  const Tensor mixed = add(x, mixer_norm_, [&](const Tensor& y) { return mixer_->step(y, state); });
+  const Tensor informed =
+      add(mixed, cross_norm_, [&](const Tensor& y) { return cross_->cross_step(y, memory); });
+  return add(informed, ffn_norm_, [&](const Tensor& y) { return feed_forward(y); });
+}
+
+double TransformerBlock::flops(int64_t length) const {
+  const double feed_forward =
+      4.0 * static_cast<double>(length) * static_cast<double>(ffn_in_->weight.numel());
+  return mixer_->flops(length) + (cross_ ? cross_->flops(length) : 0.0) + feed_forward;
+}
+
+std::unique_ptr<MixerState> TransformerBlock::new_cross_state(const Memory& memory) {
+  return cross_->new_cross_state(memory.states, memory.padding_mask);
 }
 
 }  // namespace headloom::nn

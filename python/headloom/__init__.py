@@ -10,7 +10,7 @@ from headloom import _library
 
 _info = _library.load()
 
-from headloom import ops  # noqa: E402  (needs the library)
+from headloom import alignment, nn, ops  # noqa: E402  (need the library)
 
 __version__ = _info["headloom"]
-__all__ = ["ops"]
+__all__ = ["alignment", "nn", "ops"]

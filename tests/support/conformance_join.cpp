@@ -127,6 +127,7 @@ bool join(const Mixer& mixer) {
     test("decoding", check_decoding);
     test("causality", check_mixer_causality);
   }
+  if (mixer.cross) test("cross", check_mixer_cross);
   test("padding", check_mixer_padding);
   test("packing", check_mixer_packing);
   test("parameters", check_parameters);

@@ -154,6 +154,46 @@ Failures check_decoding(const Mixer& mixer) {
   return found.done();
 }
 
+Failures check_mixer_cross(const Mixer& mixer) {
+  Collector found("cross", mixer);
+  found.guard("cross mixing", [&] {
+    const auto built = build(mixer, !mixer.bidirectional);
+    const at::NoGradGuard off;
+    const Tensor x = input(mixer, 2, 5);
+    const Tensor memory = normal(mixer.id + "/memory", {2, 9, mixer.dim}).to(x.device());
+    const Tensor padding = at::zeros({2, 9}, at::TensorOptions(x.device()).dtype(at::kBool));
+    padding[1].narrow(0, 6, 3).fill_(true);
+    const Tensor whole = built->cross(x, memory, padding);
+    found.add("out", is_not_finite(whole), "cross()");
+    const Tensor other = memory.masked_fill(padding.unsqueeze(-1), 30.0);
+    found.add("out", differs_in_bits(built->cross(x, other, padding), whole),
+              "other values at padded positions of the memory");
+    const Tensor alone =
+        built->cross(x.narrow(0, 1, 1), memory.narrow(0, 1, 1).narrow(1, 0, 6), {});
+    found.add("out", differs_by_more_than_rounding(whole.narrow(0, 1, 1), alone),
+              "against the memory without its padding");
+
+    const auto state = built->new_cross_state(memory, padding);
+    if (state->length() != 9 || state->bytes() <= 0) {
+      found.add("state", cat("length ", state->length(), ", ", state->bytes(), " bytes"),
+                "9 tokens");
+    }
+    const auto in_steps = [&](const Tensor& rows) {
+      return at::cat({built->cross_step(rows.narrow(1, 0, 1), *state),
+                      built->cross_step(rows.narrow(1, 1, 4), *state)},
+                     1);
+    };
+    found.add("out", differs_by_more_than_rounding(in_steps(x), whole), "in steps");
+    const Tensor index = at::tensor({1, 0, 1}, at::kLong).to(x.device());
+    state->reorder(index);
+    found.add("out",
+              differs_by_more_than_rounding(in_steps(x.index_select(0, index)),
+                                            whole.index_select(0, index)),
+              "after reorder to rows 1, 0, 1");
+  });
+  return found.done();
+}
+
 Failures check_mixer_padding(const Mixer& mixer) {
   Collector found("padding", mixer);
   for (const bool causal : forms(mixer)) {
@@ -339,19 +379,11 @@ Failures check_mixer_refusals(const Mixer& mixer) {
   }
   if (!mixer.causal) found.refused("a causal mixer", [&] { build(mixer, true); });
   if (!mixer.bidirectional) found.refused("a bidirectional mixer", [&] { build(mixer, false); });
-  const auto cross = [&] {
-    const at::NoGradGuard off;
-    const auto built = build(mixer, !mixer.bidirectional);
-    const Tensor memory = input(mixer, 2, 8);
-    return built->cross(input(mixer, 2, 5), memory, {});
-  };
   if (!mixer.cross) {
-    found.refused("cross attention", cross);
-  } else {
-    found.guard("cross attention", [&] {
-      const Tensor out = cross();
-      found.add("out", is_not_finite(out), "cross attention");
-      if (out.size(1) != 5) found.add("out", cat("shape ", out.sizes()), "cross attention");
+    found.refused("cross attention", [&] {
+      const auto built = build(mixer, !mixer.bidirectional);
+      const Tensor x = input(mixer, 2, 8);
+      built->cross(x, x, {});
     });
   }
   Mixer unknown = mixer;

@@ -39,6 +39,9 @@ Failures check_forward(const Mixer& mixer);
 Failures check_mixer_dropout(const Mixer& mixer);
 // No later token is seen.
 Failures check_mixer_causality(const Mixer& mixer);
+// Cross mixing in steps equals cross(), padding of the memory changes nothing, rows of a state can
+// be chosen. For mixers with a cross form.
+Failures check_mixer_cross(const Mixer& mixer);
 // What it does not have is refused by name.
 Failures check_mixer_refusals(const Mixer& mixer);
 

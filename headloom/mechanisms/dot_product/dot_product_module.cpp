@@ -52,6 +52,25 @@ class KeyValueState : public MixerState {
   int64_t length_ = 0;
 };
 
+// Keys and values of a memory, made once.
+class MemoryState : public MixerState {
+ public:
+  MemoryState(const Tensor& keys, const Tensor& values, const Tensor& padding_mask)
+      : keys(keys), values(values), padding_mask(padding_mask) {}
+  void reorder(const Tensor& index) override {
+    keys = keys.index_select(0, index);
+    values = values.index_select(0, index);
+    if (padding_mask.defined()) padding_mask = padding_mask.index_select(0, index);
+  }
+  int64_t length() const override { return keys.size(2); }
+  int64_t bytes() const override {
+    return static_cast<int64_t>(keys.nbytes() + values.nbytes() +
+                                (padding_mask.defined() ? padding_mask.nbytes() : 0));
+  }
+
+  Tensor keys, values, padding_mask;  // [B, H, S, D] twice, [B, S] or undefined
+};
+
 const RegisterMechanism kRegister({
     "dot_product",
     "scaled dot-product attention, the baseline",
@@ -93,19 +112,39 @@ Tensor DotProductMixer::forward(const Tensor& x, const Masks& masks) {
   options.cu_seqlens_q = options.cu_seqlens_k = as_optional(masks.cu_seqlens);
   options.causal = config_.causal;
   options.dropout_p = dropout();
-  const Tensor mixed = dot_product_attention(split_heads(q_proj_(x)), split_heads(k_proj_(x)),
-                                             split_heads(v_proj_(x)), options);
+  const Tensor q = split_heads(q_proj_(x)), k = split_heads(k_proj_(x));
+  note(is_training(), {q, k, masks.key_padding_mask, masks.key_padding_mask, masks.cu_seqlens});
+  const Tensor mixed = dot_product_attention(q, k, split_heads(v_proj_(x)), options);
   return out_proj_(merge_heads(mixed));
+}
+
+Tensor DotProductMixer::attend_memory(const Tensor& x, const Tensor& keys, const Tensor& values,
+                                      const Tensor& padding_mask) {
+  DotProductOptions options;
+  options.key_padding_mask = as_optional(padding_mask);
+  options.dropout_p = dropout();
+  const Tensor q = split_heads(q_proj_(x));
+  note(is_training(), {q, keys, {}, padding_mask, {}});
+  return out_proj_(merge_heads(dot_product_attention(q, keys, values, options)));
 }
 
 Tensor DotProductMixer::cross(const Tensor& x, const Tensor& memory,
                               const Tensor& memory_padding_mask) {
-  DotProductOptions options;
-  options.key_padding_mask = as_optional(memory_padding_mask);
-  options.dropout_p = dropout();
-  const Tensor mixed = dot_product_attention(split_heads(q_proj_(x)), split_heads(k_proj_(memory)),
-                                             split_heads(v_proj_(memory)), options);
-  return out_proj_(merge_heads(mixed));
+  return attend_memory(x, split_heads(k_proj_(memory)), split_heads(v_proj_(memory)),
+                       memory_padding_mask);
+}
+
+std::unique_ptr<MixerState> DotProductMixer::new_cross_state(const Tensor& memory,
+                                                             const Tensor& memory_padding_mask) {
+  return std::make_unique<MemoryState>(split_heads(k_proj_(memory)), split_heads(v_proj_(memory)),
+                                       memory_padding_mask);
+}
+
+Tensor DotProductMixer::cross_step(const Tensor& x, const MixerState& state) {
+  const auto* seen = dynamic_cast<const MemoryState*>(&state);
+  HEADLOOM_CHECK(seen, "mixer dot_product", "a state of its own new_cross_state()",
+                 "another mixer's state");
+  return attend_memory(x, seen->keys, seen->values, seen->padding_mask);
 }
 
 std::unique_ptr<MixerState> DotProductMixer::new_state(int64_t) const {

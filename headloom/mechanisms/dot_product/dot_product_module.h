@@ -2,6 +2,7 @@
 
 #include <torch/nn/modules/linear.h>
 
+#include "headloom/mechanisms/query_key_source.h"
 #include "headloom/mechanisms/registry.h"
 
 namespace headloom {
@@ -10,18 +11,26 @@ namespace headloom {
 // each of H heads of width D = C / H, and an output projection. Parameters q_proj, k_proj, v_proj,
 // out_proj, each with weight [C, C] and bias [C]; Xavier-uniform weights, zero biases. Option of
 // the recipe: bias (true), whether the projections have biases.
-class DotProductMixer : public TokenMixer {
+class DotProductMixer : public TokenMixer, public QueryKeySource {
  public:
   DotProductMixer(const MixerConfig& config, OptionReader& options);
 
   at::Tensor forward(const at::Tensor& x, const Masks& masks) override;
   at::Tensor cross(const at::Tensor& x, const at::Tensor& memory,
                    const at::Tensor& memory_padding_mask) override;
+  // Keys and values of the memory, [B, H, S, D] each.
+  std::unique_ptr<MixerState> new_cross_state(const at::Tensor& memory,
+                                              const at::Tensor& memory_padding_mask) override;
+  at::Tensor cross_step(const at::Tensor& x, const MixerState& state) override;
   std::unique_ptr<MixerState> new_state(int64_t batch) const override;
   at::Tensor step(const at::Tensor& x, MixerState& state) override;
   double flops(int64_t length) const override;
+  int64_t query_width() const override { return config_.dim / config_.heads; }
 
  private:
+  // keys and values [B, H, S, D], padding_mask [B, S] or undefined
+  at::Tensor attend_memory(const at::Tensor& x, const at::Tensor& keys, const at::Tensor& values,
+                           const at::Tensor& padding_mask);
   at::Tensor split_heads(const at::Tensor& x) const;  // [B, T, C] -> [B, H, T, D]
   at::Tensor merge_heads(const at::Tensor& x) const;  // [B, H, T, D] -> [B, T, C]
   double dropout() const { return is_training() ? config_.dropout : 0.0; }

@@ -4,40 +4,16 @@
 #include <torch/nn/init.h>
 
 #include <algorithm>
-#include <limits>
 
 #include "headloom/base/check.h"
 #include "headloom/mechanisms/light_conv/light_conv_dispatch.h"
-#include "headloom/tensor/dispatch.h"
+#include "headloom/mechanisms/light_conv/light_conv_step.h"
 #include "headloom/tensor/gradients.h"
 
 namespace headloom {
 namespace {
 
 using at::Tensor;
-
-// Zeros stand for what comes before the first token.
-class WindowState : public MixerState {
- public:
-  explicit WindowState(const Tensor& rows) : rows_(rows) {}
-
-  // The rows that the taps of `values` [B, n, C] read: [B, K - 1 + n, C].
-  Tensor extend(const Tensor& values) {
-    const Tensor window = at::cat({rows_.to(values.scalar_type()), values}, 1);
-    rows_.copy_(window.narrow(1, values.size(1), rows_.size(1)).detach());
-    length_ += values.size(1);
-    return window;
-  }
-  int64_t batch() const { return rows_.size(0); }
-
-  void reorder(const Tensor& index) override { rows_ = rows_.index_select(0, index); }
-  int64_t length() const override { return length_; }
-  int64_t bytes() const override { return static_cast<int64_t>(rows_.nbytes()); }
-
- private:
-  Tensor rows_;  // [B, K - 1, C]
-  int64_t length_ = 0;
-};
 
 torch::nn::Linear projection(int64_t in, int64_t out, bool bias) {
   torch::nn::Linear linear(torch::nn::LinearOptions(in, out).bias(bias));
@@ -66,6 +42,7 @@ int64_t kernel_size_of_layer(OptionReader& options, const std::string& where, in
 const char* const kCommonOptions =
     "kernel_sizes ([3, 7, 15, 31, 31, 31, 31]): kernel width of each layer, the last one for the "
     "deeper\n"
+    "conv_dim (model.dim): channels of the convolution\n"
     "glu (true): gated linear unit before the convolution\n"
     "weight_softmax (true): softmax over the taps of a kernel\n"
     "conv_bias (false): bias after the convolution\n"
@@ -108,12 +85,15 @@ ConvMixer::ConvMixer(const std::string& mechanism, const MixerConfig& config, Op
   weight_softmax_ = options.boolean("weight_softmax", true);
   weight_dropout_ = probability(options, where_, "weight_dropout", config.dropout);
   input_dropout_ = probability(options, where_, "input_dropout", 0.0);
+  channels_ = options.integer("conv_dim", config.dim);
+  HEADLOOM_CHECK(channels_ > 0 && channels_ % config.heads == 0, where_,
+                 cat("conv_dim to be a multiple of the ", config.heads, " heads"), cat(channels_));
   in_proj_ = register_module(
-      "in_proj", projection(config.dim, glu_ ? 2 * config.dim : config.dim, /*bias=*/true));
+      "in_proj", projection(config.dim, glu_ ? 2 * channels_ : channels_, /*bias=*/true));
   if (options.boolean("conv_bias", false)) {
-    conv_bias_ = register_parameter("conv_bias", at::zeros({config.dim}));
+    conv_bias_ = register_parameter("conv_bias", at::zeros({channels_}));
   }
-  out_proj_ = register_module("out_proj", projection(config.dim, config.dim, /*bias=*/true));
+  out_proj_ = register_module("out_proj", projection(channels_, config.dim, /*bias=*/true));
 }
 
 Tensor ConvMixer::values_of(const Tensor& x) {
@@ -138,30 +118,29 @@ Tensor ConvMixer::forward(const Tensor& x, const Masks& masks) {
 
 std::unique_ptr<MixerState> ConvMixer::new_state(int64_t batch) const {
   HEADLOOM_CHECK(config_.causal, where_, "a causal mixer to decode with", "a bidirectional one");
-  return std::make_unique<WindowState>(
-      at::zeros({batch, kernel_size_ - 1, config_.dim}, out_proj_->weight.detach().options()));
+  return std::make_unique<ConvState>(batch, kernel_size_, channels_,
+                                     out_proj_->weight.detach().options());
 }
 
 Tensor ConvMixer::step(const Tensor& x, MixerState& state) {
-  auto* seen = dynamic_cast<WindowState*>(&state);
+  auto* seen = dynamic_cast<ConvState*>(&state);
   HEADLOOM_CHECK(seen, where_, "a state of its own new_state()", "another mixer's state");
   HEADLOOM_CHECK(x.size(0) == seen->batch(), where_, cat("a batch of ", seen->batch()),
                  cat("a batch of ", x.size(0)));
+  ConvState::Step options;
+  options.weight_softmax = weight_softmax_;
+  options.renorm_padding = renorm_padding_;
+  options.conv_bias = conv_bias_;
   const Tensor values = values_of(x);
-  const at::ScalarType type = accumulation_type(values);
-  Tensor weights = step_logits(values, seen->length()).to(type);
-  if (weight_softmax_) weights = weights.softmax(-1);
-  Tensor mixed =
-      conv_over_window(seen->extend(values).to(type),
-                       weights.expand({x.size(0), x.size(1), config_.heads, kernel_size_}));
-  if (conv_bias_.defined()) mixed = mixed + conv_bias_;
+  const Tensor mixed = seen->step(values, step_logits(values), options);
   return out_proj_(mixed.to(values.scalar_type()));
 }
 
 double ConvMixer::flops(int64_t length) const {
   const double width = static_cast<double>(config_.dim);
-  const double per_token = (glu_ ? 3 : 2) * width * width +
-                           static_cast<double>(kernel_size_) * width + weight_flops_per_token();
+  const double channels = static_cast<double>(channels_);
+  const double per_token = (glu_ ? 3 : 2) * width * channels +
+                           static_cast<double>(kernel_size_) * channels + weight_flops_per_token();
   return 2 * static_cast<double>(length) * per_token;
 }
 
@@ -179,7 +158,7 @@ Tensor LightConvMixer::convolve(const Tensor& values, const Masks& masks) {
   return light_conv(values, weight_, options);
 }
 
-Tensor LightConvMixer::step_logits(const Tensor&, int64_t) {
+Tensor LightConvMixer::step_logits(const Tensor&) {
   return weight_;
 }
 
@@ -188,7 +167,7 @@ DynamicConvMixer::DynamicConvMixer(const MixerConfig& config, OptionReader& opti
   renorm_padding_ = options.boolean("renorm_padding", false);
   HEADLOOM_CHECK(weight_softmax_ || !renorm_padding_, where_, "weight_softmax with renorm_padding",
                  "renorm_padding alone");
-  kernel_proj_ = register_module("kernel_proj", projection(config.dim, config.heads * kernel_size_,
+  kernel_proj_ = register_module("kernel_proj", projection(channels_, config.heads * kernel_size_,
                                                            options.boolean("kernel_bias", false)));
 }
 
@@ -208,18 +187,12 @@ Tensor DynamicConvMixer::convolve(const Tensor& values, const Masks& masks) {
   return dynamic_conv(input, kernel_logits(input), options);
 }
 
-Tensor DynamicConvMixer::step_logits(const Tensor& values, int64_t position) {
-  const Tensor logits = kernel_logits(values);
-  if (!renorm_padding_ || position >= kernel_size_ - 1) return logits;
-  // Tap k of token t reads t + k - (K - 1), which is before the first token when negative.
-  const auto positions = at::TensorOptions().dtype(at::kLong).device(values.device());
-  const Tensor token = at::arange(position, position + values.size(1), positions).unsqueeze(1);
-  const Tensor read = token + at::arange(1 - kernel_size_, 1, positions);  // [n, K]
-  return logits.masked_fill((read < 0).unsqueeze(1), -std::numeric_limits<double>::infinity());
+Tensor DynamicConvMixer::step_logits(const Tensor& values) {
+  return kernel_logits(values);
 }
 
 double DynamicConvMixer::weight_flops_per_token() const {
-  return static_cast<double>(config_.dim * config_.heads * kernel_size_);
+  return static_cast<double>(channels_ * config_.heads * kernel_size_);
 }
 
 }  // namespace headloom

@@ -5,17 +5,19 @@
 #include "headloom/mechanisms/light_conv/light_conv.h"
 #include "headloom/mechanisms/registry.h"
 
-// B batch, T time, n new tokens, C channels, H heads, K kernel width.
+// B batch, T time, n new tokens, D model width, C channels, H heads, K kernel width.
 namespace headloom {
 
-// What both convolution mixers share (Wu et al., 2019, section 3.2): a projection C -> 2C with a
-// gated linear unit (the first half times the sigmoid of the second), zeros at padding, the
-// convolution, a projection C -> C. Causal mixers have P = K - 1, others P = K div 2.
+// What both convolution mixers share (Wu et al., 2019, section 3.2): dropout, a projection D -> 2C
+// with a gated linear unit (the first half times the sigmoid of the second), zeros at padding, the
+// convolution, a projection C -> D. Causal mixers have P = K - 1, others P = K div 2. Zeros come
+// after the gate because in_proj has a bias.
 //
-// Parameters in_proj [2C, C] and out_proj [C, C] with biases, conv_bias [C] if asked for;
+// Parameters in_proj [2C, D] and out_proj [D, C] with biases, conv_bias [C] if asked for;
 // projections start Xavier-uniform, biases at 0. Options of the recipe:
+//   conv_dim (the model width): C, a multiple of the heads
 //   kernel_sizes ([3, 7, 15, 31, 31, 31, 31]): K of each layer; the last one serves deeper layers
-//   glu (true): the gate; without it in_proj is [C, C]
+//   glu (true): the gate; without it in_proj is [C, D]
 //   weight_softmax (true), conv_bias (false): as in light_conv.h
 //   weight_dropout (the mixing dropout): DropConnect in training
 //   input_dropout (0): dropout on the input in training
@@ -23,7 +25,7 @@ class ConvMixer : public TokenMixer {
  public:
   at::Tensor forward(const at::Tensor& x, const Masks& masks) override;
   // The state is the last K - 1 inputs of the convolution, [B, K - 1, C], however long the
-  // sequence.
+  // sequence; a step allocates nothing for it or for the convolution (light_conv_step.h).
   std::unique_ptr<MixerState> new_state(int64_t batch) const override;
   at::Tensor step(const at::Tensor& x, MixerState& state) override;
   double flops(int64_t length) const override;
@@ -33,20 +35,19 @@ class ConvMixer : public TokenMixer {
 
   // values [B, T, C] -> [B, T, C]
   virtual at::Tensor convolve(const at::Tensor& values, const Masks& masks) = 0;
-  // The weights before their softmax for values [B, n, C] -> [B, n, H, K], or a view that expands
-  // to it. `position` is the number of tokens before them.
-  virtual at::Tensor step_logits(const at::Tensor& values, int64_t position) = 0;
+  // The weights before their softmax for values [B, n, C]: [B, n, H, K], or [H, K] for all.
+  virtual at::Tensor step_logits(const at::Tensor& values) = 0;
   virtual double weight_flops_per_token() const = 0;
 
   void fill(ConvOptions& options, const Masks& masks) const;
 
   std::string where_;  // in messages
   MixerConfig config_;
-  int64_t kernel_size_;
-  bool weight_softmax_;
+  int64_t kernel_size_, channels_;
+  bool weight_softmax_, renorm_padding_ = false;
 
  private:
-  at::Tensor values_of(const at::Tensor& x);  // [B, T, C] -> [B, T, C], input of the convolution
+  at::Tensor values_of(const at::Tensor& x);  // [B, T, D] -> [B, T, C], input of the convolution
 
   bool glu_;
   double weight_dropout_, input_dropout_;
@@ -62,7 +63,7 @@ class LightConvMixer : public ConvMixer {
 
  private:
   at::Tensor convolve(const at::Tensor& values, const Masks& masks) override;
-  at::Tensor step_logits(const at::Tensor& values, int64_t position) override;
+  at::Tensor step_logits(const at::Tensor& values) override;
   double weight_flops_per_token() const override { return 0.0; }
 
   std::string dropconnect_;
@@ -78,11 +79,10 @@ class DynamicConvMixer : public ConvMixer {
 
  private:
   at::Tensor convolve(const at::Tensor& values, const Masks& masks) override;
-  at::Tensor step_logits(const at::Tensor& values, int64_t position) override;
+  at::Tensor step_logits(const at::Tensor& values) override;
   double weight_flops_per_token() const override;
   at::Tensor kernel_logits(const at::Tensor& values);  // [B, T, C] -> [B, T, H, K]
 
-  bool renorm_padding_;
   torch::nn::Linear kernel_proj_{nullptr};
 };
 

@@ -1,0 +1,1 @@
+"""Weights of other libraries under headloom's names."""

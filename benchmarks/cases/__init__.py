@@ -9,6 +9,7 @@ MECHANISMS = [
     "conditional_transport",
     "light_conv",
     "dynamic_conv",
+    "dynamic_conv_block",
 ]
 
 

@@ -1,6 +1,7 @@
 """The command `headloom` of the build tree."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -14,8 +15,14 @@ needed = pytest.mark.skipif(not COMMAND.exists(), reason="build/headloom is not 
 
 def run(*words):
     """What the command prints."""
+    # Models of a few thousand parameters: threads would wait for each other most of the time.
+    environment = dict(os.environ, OMP_NUM_THREADS="1")
     done = subprocess.run(
-        [str(COMMAND), *map(str, words)], text=True, capture_output=True, timeout=300
+        [str(COMMAND), *map(str, words)],
+        text=True,
+        capture_output=True,
+        timeout=300,
+        env=environment,
     )
     assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
     return done.stdout

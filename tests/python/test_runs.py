@@ -13,7 +13,7 @@ import command
 import headloom
 
 pytest.importorskip("safetensors")
-pytestmark = [command.needed, pytest.mark.usefixtures("one_thread")]
+pytestmark = command.needed
 
 MECHANISMS = ("dot_product", "light_conv", "dynamic_conv")
 CONTEXT = 32

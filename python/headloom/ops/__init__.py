@@ -9,7 +9,11 @@ tensor) fixes the mask; without one it is drawn from torch's default generator. 
 RuntimeError that names the operator, what was expected and what was found.
 """
 
+from headloom.ops._refusals import naming_itself
 from headloom.ops.dot_product import dot_product_attention
 from headloom.ops.light_conv import dynamic_conv, light_conv
 
 __all__ = ["dot_product_attention", "dynamic_conv", "light_conv"]
+
+for _name in __all__:
+    globals()[_name] = naming_itself(globals()[_name])

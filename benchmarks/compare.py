@@ -6,17 +6,24 @@
 Everything of a row runs in one process, alternating; times are medians. Rows whose outputs or gradients
 disagree are refused, and the exit code is then 1. ``--tier tuned`` starts the process again with the
 allocator settings that favour torch's compositions most: freed memory is kept instead of being returned
-and faulted in again.
+and faulted in again, and large tensors lie in huge pages. ``--case``, ``--dtype`` and ``--pass`` choose rows,
+so that a long list can be measured piece by piece.
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
+import re
 import sys
 from pathlib import Path
 
-TUNED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(8 << 30)}
+TUNED = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
+    "THP_MEM_ALLOC_ENABLE": "1",
+}
 # Some environments pin OpenBLAS to another processor's kernels; no tier keeps that.
 UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 # The profiler that counts memory would print two lines a measurement.
@@ -44,6 +51,10 @@ def parse():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--tier", choices=["shipped", "tuned"], default="shipped")
     parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile")
+    parser.add_argument("--case", type=re.compile, help="only cases whose name has this pattern")
+    parser.add_argument("--dtype", help="only this one, e.g. float32")
+    parser.add_argument("--pass", dest="passes", help="forward or forward_backward only")
+    parser.add_argument("--seconds", type=float, default=1.5, help="of timing a row and function")
     parser.add_argument("--json", type=Path, help="where to write the rows")
     return parser.parse_args()
 
@@ -56,12 +67,13 @@ def processor():
 
 
 def print_row(row):
-    peers = ", ".join(f"{name} {ms:.3f}" for name, ms in row["peers"].items())
-    best = min(row["peers"].values())
+    peers = ", ".join(f"{name} {ms:.3f}" for name, ms in (row["peers"] | row["rivals"]).items())
+    best = min(row["peers"].values(), default=float("nan"))
     print(
         f"{row['mechanism']:13} {row['case']:26} {row['dtype']:9} {row['pass']:17}"
         f"{row['headloom_ms']:10.3f} ms  best peer / headloom {best / row['headloom_ms']:6.2f}  "
-        f"floor {row['floor_ms']:.3f}  extra {row['extra_bytes'] / 2**20:.2f} MiB  [{peers}]",
+        f"floor {row['floor_ms']:.3f}  of peak {row['of_peak']:4.0%}  of copy {row['of_copy']:4.0%}  "
+        f"extra {row['extra_bytes'] / 2**20:.2f} MiB  [{peers}]",
         flush=True,
     )
 
@@ -85,16 +97,20 @@ def main():
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(1)
     limits = machine_limits(arguments.threads)
-    rounds, seconds = (3, 0.15) if arguments.quick else (11, 1.5)
+    rounds, seconds = (3, 0.15) if arguments.quick else (11, arguments.seconds)
     rows, refused = [], []
     for name in names:
         for case in load(name):
             if arguments.quick and not case.quick:
                 continue
+            if arguments.case and not arguments.case.search(case.name):
+                continue
             if arguments.no_compile:
                 case.compiled = None
-            for dtype in case.dtypes:
-                for pass_name in PASSES:
+            for dtype, pass_name in itertools.product(case.dtypes, PASSES):
+                if arguments.dtype not in (None, str(dtype).removeprefix("torch.")):
+                    continue
+                if arguments.passes in (None, pass_name):
                     try:
                         rows.append(measure(case, dtype, pass_name, limits, rounds, seconds))
                     except Disagreement as problem:

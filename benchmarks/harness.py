@@ -31,6 +31,13 @@ class Case:
     forward_flops: float
     quick: bool = False
     compiled: str | None = None  # the peer that torch.compile gets
+    # What a user might pick instead though it computes something else: a function, or a function and what
+    # makes its own inputs. Timed, not compared, and not among the peers.
+    rivals: dict[str, Callable | tuple[Callable, Callable]] = field(default_factory=dict)
+    # What is run in float64 for the comparison; the first peer by default.
+    truth: Callable | None = None
+    # The part of the inputs on which agreement is checked: float64 peers are slow.
+    part: Callable = lambda tensors: tensors
     dtypes: list[torch.dtype] = field(default_factory=lambda: [torch.float32])
 
 
@@ -51,23 +58,46 @@ def run_forward_backward(function, inputs, grad):
 PASSES = {"forward": run_forward, "forward_backward": run_forward_backward}
 
 
+# How often slower than the fastest a function must be to be timed once only.
+FAR_BEHIND = 10
+
+
 def time_alternating(calls, rounds, seconds):
     """Median milliseconds of each call; rounds go through all of them in turn."""
-    repeats = {}
+    once = {}
     for name, call in calls.items():
         call()
         start = time.perf_counter()
         call()
-        once = time.perf_counter() - start
-        repeats[name] = max(1, int(seconds / rounds / max(once, 1e-7)))
-    samples = {name: [] for name in calls}
+        once[name] = max(time.perf_counter() - start, 1e-7)
+    samples = {name: [value * 1e3] for name, value in once.items()}
+    bound = FAR_BEHIND * sorted(once.values())[min(1, len(once) - 1)]
+    timed = {name: call for name, call in calls.items() if once[name] <= bound}
+    for name in timed:
+        samples[name] = []
     for _ in range(rounds):
-        for name, call in calls.items():
+        for name, call in timed.items():
+            repeats = max(1, int(seconds / rounds / once[name]))
             start = time.perf_counter()
-            for _ in range(repeats[name]):
+            for _ in range(repeats):
                 call()
-            samples[name].append((time.perf_counter() - start) / repeats[name] * 1e3)
+            samples[name].append((time.perf_counter() - start) / repeats * 1e3)
     return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def copy_ms(moved):
+    """Median milliseconds of a copy that reads and writes `moved` bytes together, to memory that is
+    there already."""
+    source = torch.ones(max(1, int(moved) // 8))
+    target = torch.zeros_like(source)
+    repeats = max(1, (1 << 28) // int(moved + 1))
+    times = []
+    for _ in range(7):
+        start = time.perf_counter()
+        for _ in range(repeats):
+            target.copy_(source)
+        times.append((time.perf_counter() - start) / repeats * 1e3)
+    return statistics.median(times)
 
 
 def extra_bytes(call):
@@ -109,37 +139,58 @@ def check_agreement(name, found, exact, dtype):
             )
 
 
+def check_functions(case, functions, inputs, dtype, run):
+    """The float64 truth starts from the rounded inputs: what is compared is arithmetic, not
+    rounding."""
+    part = [t.detach().clone().requires_grad_() for t in case.part(inputs)]
+    rounded = [t.detach().double().requires_grad_() for t in part]
+    truth = case.truth or next(iter(case.peers.values()))
+    with torch.no_grad():
+        grad = torch.randn_like(truth(*rounded)).to(dtype)
+    exact = run(truth, rounded, grad.double())
+    for name, function in functions.items():
+        found = run(function, part, grad)
+        check_agreement(f"{case.mechanism} {case.name} {name}", found, exact, dtype)
+
+
 def measure(case, dtype, pass_name, limits, rounds, seconds):
     """One row, or Disagreement."""
     run = PASSES[pass_name]
-    exact_inputs = [t.double().requires_grad_() for t in case.inputs()]
-    inputs = [t.detach().to(dtype).requires_grad_() for t in exact_inputs]
-    # The float64 truth starts from the rounded inputs: what is compared is arithmetic, not rounding.
-    rounded = [t.detach().double().requires_grad_() for t in inputs]
-    exact_output = next(iter(case.peers.values()))(*rounded)
-    grad = torch.randn_like(exact_output).to(dtype)
-    exact = run(next(iter(case.peers.values())), rounded, grad.double())
-
+    inputs = [t.detach().to(dtype).requires_grad_() for t in case.inputs()]
     functions = {"headloom": case.headloom, **case.peers}
     if case.compiled:
         functions["compile"] = torch.compile(case.peers[case.compiled], dynamic=False)
+    check_functions(case, functions, inputs, dtype, run)
+    with torch.no_grad():
+        grad = torch.randn_like(case.headloom(*inputs))
     calls = {name: (lambda f=f: run(f, inputs, grad)) for name, f in functions.items()}
-    for name, call in calls.items():
-        check_agreement(f"{case.mechanism} {case.name} {name}", call(), exact, dtype)
+    for name, rival in case.rivals.items():
+        function, make = rival if isinstance(rival, tuple) else (rival, None)
+        own = [t.to(dtype).requires_grad_() for t in make()] if make else inputs
+        calls[name] = lambda f=function, own=own: run(f, own, grad)
     times = time_alternating(calls, rounds, seconds)
+    milliseconds = times.pop("headloom")
     memory = {name: extra_bytes(call) for name, call in calls.items()}
-    flops = case.forward_flops * (1 if pass_name == "forward" else 3)
-    moved = sum(t.numel() * t.element_size() for t in [*inputs, grad])
-    moved *= 1 if pass_name == "forward" else 2
+    forward = pass_name == "forward"
+    flops = case.forward_flops * (1 if forward else 3)
+    taken = sum(t.numel() * t.element_size() for t in inputs)
+    given = grad.numel() * grad.element_size()
+    # A backward pass reads inputs and output gradient and writes the inputs' gradients.
+    moved = taken + given if forward else 3 * taken + 2 * given
     floor = max(flops / limits["gflops"] / 1e9, moved / limits["gb_per_s"] / 1e9) * 1e3
+    copied = copy_ms(moved)
     return {
         "mechanism": case.mechanism,
         "case": case.name,
         "dtype": str(dtype).removeprefix("torch."),
         "pass": pass_name,
-        "headloom_ms": times.pop("headloom"),
-        "peers": times,
+        "headloom_ms": milliseconds,
+        "peers": {name: ms for name, ms in times.items() if name not in case.rivals},
+        "rivals": {name: times[name] for name in case.rivals},
         "floor_ms": floor,
+        "of_peak": flops / limits["gflops"] / 1e6 / milliseconds,
+        "of_copy": copied / milliseconds,
+        "moved_bytes": moved,
         "extra_bytes": memory.pop("headloom"),
         "peer_extra_bytes": memory,
     }

@@ -2,7 +2,14 @@
 
 import importlib
 
-MECHANISMS = ["dot_product", "light_conv", "dynamic_conv"]
+MECHANISMS = [
+    "dot_product",
+    "talking_heads",
+    "h_attention",
+    "conditional_transport",
+    "light_conv",
+    "dynamic_conv",
+]
 
 
 def load(mechanism):

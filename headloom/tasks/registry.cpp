@@ -1,13 +1,17 @@
 #include "headloom/base/check.h"
 #include "headloom/base/nearest.h"
+#include "headloom/tasks/classification/classification_task.h"
+#include "headloom/tasks/graph/graph_task.h"
 #include "headloom/tasks/language_model/language_model_task.h"
 #include "headloom/tasks/listops/listops_task.h"
+#include "headloom/tasks/masked_lm/masked_lm_task.h"
 #include "headloom/tasks/task.h"
 
 namespace headloom::tasks {
 
 const std::vector<TaskEntry>& all_tasks() {
-  static const std::vector<TaskEntry> tasks = {language_model_entry(), listops_entry()};
+  static const std::vector<TaskEntry> tasks = {classification_entry(), graph_entry(), language_model_entry(),
+                                               listops_entry(), masked_lm_entry()};
   return tasks;
 }
 

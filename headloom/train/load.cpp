@@ -36,8 +36,8 @@ LoadedRun load_run(const std::string& folder, const std::vector<std::string>& ov
   run.task = make_task(run.recipe);
   run.model = run.task->make_model(run.recipe.model);
   run.model->to(device);
-  load_weights(folder, checkpoint.model, *run.model);
-  const NamedTensors averages = with_prefix("ema.", checkpoint.state);
+  load_weights(folder, Alignment::dropped(checkpoint.model), *run.model);
+  const NamedTensors averages = Alignment::dropped(with_prefix("ema.", checkpoint.state));
   if (!averages.empty()) copy_strictly(folder, averages, unique_parameters(*run.model));
   run.model->eval();
   return run;

@@ -21,6 +21,7 @@ std::shared_ptr<tasks::Model> make_model(const Recipe& recipe, const tasks::Task
                                          at::Device device) {
   torch::manual_seed(recipe.train.seed);
   std::shared_ptr<tasks::Model> model = task.make_model(recipe.model);
+  Alignment::attach(recipe.alignment, *model);
   model->to(device);
   model->train();
   // Models draw different amounts for their weights; what training draws must not depend on it.

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "headloom/base/options.h"
+#include "headloom/mechanisms/alignment/alignment_objective.h"
 #include "headloom/nn/transformer.h"
 
 namespace headloom::train {
@@ -50,13 +51,14 @@ struct CompareConfig {
   std::vector<int64_t> seeds = {1};
 };
 
-// A run, as a TOML file states it: [task], [model], [mixer], [optimizer], [schedule], [train],
-// [compare].
+// A run, as a TOML file states it: [task], [model], [mixer], [alignment], [optimizer], [schedule],
+// [train], [compare].
 struct Recipe {
   std::string path;  // of the file, for messages
   std::string task;
   Options task_options;
   nn::TransformerConfig model;  // [model], and [mixer] in model.mixer and model.mixer_options
+  AlignmentConfig alignment;
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
   TrainConfig train;

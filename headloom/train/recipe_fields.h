@@ -28,6 +28,7 @@ inline constexpr Range kShareBelowOne{0.0, 1.0, false, true};
 //   named(key, name, options)     the section's name and its free options
 //   number(key, value, range)     int64_t, uint64_t or double
 //   pair(key, first, second, range)
+//   flag(key, value)
 //   choice(key, value, allowed)
 //   compare(config)
 // for each key, in the order in which a resolved recipe shows them. `AnyRecipe` is Recipe or const
@@ -51,6 +52,32 @@ void visit_fields(AnyRecipe& r, Visitor& visitor) {
 
   visitor.section("mixer");
   visitor.named("mixer", r.model.mixer, r.model.mixer_options);
+
+  visitor.section("alignment");
+  visitor.choice(
+      "form", r.alignment.form,
+      {"none", "adversarial", "optimal_transport", "conditional_transport", "discrepancy"});
+  visitor.number("weight", r.alignment.weight, Range{});
+  visitor.choice("schedule", r.alignment.schedule, {"constant", "ramp"});
+  visitor.number("ramp_steps", r.alignment.ramp_steps, kOneOrMore);
+  visitor.choice("reduction", r.alignment.reduction, {"mean", "sum_heads"});
+  visitor.flag("masks", r.alignment.masks);
+  visitor.number("hidden", r.alignment.hidden, kOneOrMore);
+  visitor.choice("activation", r.alignment.activation, {"relu", "leaky_relu", "tanh"});
+  visitor.choice("highway", r.alignment.highway, {"paper", "shared"});
+  visitor.number("reversal", r.alignment.reversal, kNotNegative);
+  visitor.number("temperature", r.alignment.temperature, kPositive);
+  visitor.flag("learn_temperature", r.alignment.learn_temperature);
+  visitor.number("rho", r.alignment.rho, kShare);
+  visitor.choice("cost", r.alignment.cost, {"cosine", "euclidean"});
+  visitor.flag("unit_navigator", r.alignment.unit_navigator);
+  visitor.flag("reverse_navigator", r.alignment.reverse_navigator);
+  visitor.flag("detach_queries", r.alignment.detach_queries);
+  visitor.number("eps", r.alignment.eps, kPositive);
+  visitor.number("max_iter", r.alignment.max_iter, kOneOrMore);
+  visitor.flag("debiased", r.alignment.debiased);
+  visitor.choice("gradient", r.alignment.gradient, {"envelope", "implicit"});
+  visitor.number("bandwidth", r.alignment.bandwidth, kPositive);
 
   visitor.section("optimizer");
   visitor.choice("name", r.optimizer.name, {"adamw", "adam"});

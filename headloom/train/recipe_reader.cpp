@@ -155,6 +155,17 @@ void RecipeReader::pair(const char* key, double& first, double& second, const Ra
   real(path, (*values)[1], second, range);
 }
 
+void RecipeReader::flag(const char* key, bool& value) {
+  const toml::node* node = find(key);
+  if (!node) return;
+  if (const auto* found = node->as_boolean()) {
+    value = found->get();
+  } else {
+    const std::string path = section_ + '.' + key;
+    report(path, *node, cat(path, " to be true or false"));
+  }
+}
+
 void RecipeReader::choice(const char* key, std::string& value,
                           const std::vector<std::string>& allowed) {
   if (const toml::node* node = find(key)) {

@@ -33,6 +33,7 @@ class Writer {
   void pair(const char* key, double first, double second, const Range&) {
     line(key, cat('[', toml_number(first), ", ", toml_number(second), ']'));
   }
+  void flag(const char* key, bool value) { line(key, value ? "true" : "false"); }
   void choice(const char* key, const std::string& value, const std::vector<std::string>&) {
     line(key, toml_string(value));
   }

@@ -1,8 +1,8 @@
-#include "headloom/tasks/language_model/corpus.h"
+#include "headloom/tasks/corpus.h"
 
 #include "tests/tasks/support.h"
 
-namespace headloom::tasks::language_model {
+namespace headloom::tasks {
 namespace {
 
 using ::testing::HasSubstr;
@@ -45,4 +45,4 @@ TEST(Corpus, RefusesWhatHoldsNoText) {
 }
 
 }  // namespace
-}  // namespace headloom::tasks::language_model
+}  // namespace headloom::tasks

@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <string>
 
-namespace headloom::tasks::language_model {
+namespace headloom::tasks {
 
 // The bytes of a file, or of all regular files below a folder in the order of their paths (compared
 // as bytes), with a newline after each file that does not end in one. Names that start with a dot
@@ -11,4 +11,4 @@ namespace headloom::tasks::language_model {
 // read, and compressed files.
 std::string read_corpus(const std::filesystem::path& path);
 
-}  // namespace headloom::tasks::language_model
+}  // namespace headloom::tasks

@@ -1,4 +1,4 @@
-#include "headloom/tasks/language_model/corpus.h"
+#include "headloom/tasks/corpus.h"
 
 #include <algorithm>
 #include <vector>
@@ -6,7 +6,7 @@
 #include "headloom/base/check.h"
 #include "headloom/tasks/files.h"
 
-namespace headloom::tasks::language_model {
+namespace headloom::tasks {
 namespace {
 
 namespace fs = std::filesystem;
@@ -45,4 +45,4 @@ std::string read_corpus(const fs::path& path) {
   return corpus;
 }
 
-}  // namespace headloom::tasks::language_model
+}  // namespace headloom::tasks

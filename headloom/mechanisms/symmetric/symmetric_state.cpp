@@ -1,0 +1,41 @@
+#include "headloom/mechanisms/symmetric/symmetric_state.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+namespace headloom {
+
+using at::Tensor;
+
+void SymmetricState::append(const std::vector<Tensor>& pieces) {
+  const int64_t needed = length_ + pieces[0].size(2);
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    const Tensor& piece = pieces[i];
+    if (!kept_[i].defined() || needed > kept_[i].size(2)) {
+      const int64_t capacity = std::max<int64_t>(16, 2 * needed);
+      const Tensor larger =
+          at::empty({piece.size(0), piece.size(1), capacity, piece.size(3)}, piece.options());
+      if (length_ > 0) larger.narrow(2, 0, length_).copy_(kept(i));
+      kept_[i] = larger;
+    }
+    kept_[i].narrow(2, length_, piece.size(2)).copy_(piece);
+  }
+  length_ = needed;
+}
+
+void SymmetricState::reorder(const Tensor& index) {
+  for (Tensor& tensor : kept_) {
+    if (tensor.defined()) tensor = tensor.index_select(0, index);
+  }
+}
+
+int64_t SymmetricState::bytes() const {
+  int64_t sum = 0;
+  for (const Tensor& tensor : kept_) {
+    if (tensor.defined()) sum += static_cast<int64_t>(tensor.nbytes());
+  }
+  return sum;
+}
+
+}  // namespace headloom

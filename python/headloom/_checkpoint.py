@@ -100,7 +100,11 @@ def write_best(run_folder, step, weights, recipe):
         _safetensors.write(partial / "model.safetensors", weights)
         _safetensors.write(partial / "state.safetensors", {})
         (partial / "recipe.toml").write_text(recipe, encoding="utf-8")
-        body = {**_FORMAT, "step": step, "files": {name: _sum_of(partial / name) for name in _FILES}}
+        body = {
+            **_FORMAT,
+            "step": step,
+            "files": {name: _sum_of(partial / name) for name in _FILES},
+        }
         body["crc32"] = _own_sum(body)
         manifest = json.dumps(body, indent=2, sort_keys=True) + "\n"
         (partial / "manifest.json").write_text(manifest, encoding="utf-8")

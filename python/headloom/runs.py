@@ -9,15 +9,12 @@ import dataclasses
 from dataclasses import dataclass, fields
 
 import torch
-from torch import nn
-from torch.nn import functional
 
 from headloom import _checkpoint
-from headloom.nn import LanguageModel, Transformer, TransformerConfig, generate
+from headloom.nn import TransformerConfig
+from headloom.tasks import TASKS
 
-__all__ = ["ByteModel", "ListOpsModel", "Run", "load", "save"]
-
-_TASKS = {}
+__all__ = ["Run", "load", "save"]
 
 
 @dataclass
@@ -34,96 +31,6 @@ class Run:
 
 def _fail(where, expected, found, advice=""):
     raise ValueError(f"{where}: expected {expected}; found {found}. {advice}".rstrip())
-
-
-def _register(task, options):
-    """A class that makes the model of a task: ``make(config, options, weights)``. ``options`` are those of the
-    recipe's [task] that it understands: others may change the model in a way that is not known here."""
-
-    def register(model):
-        _TASKS[task] = (model, options)
-        return model
-
-    return register
-
-
-def _rows(weights, name):
-    return weights[name].size(0) if name in weights else 0
-
-
-@_register(
-    "language_model",
-    {"path", "context", "train_fraction", "validation_limit", "tie_embedding"},
-)
-class ByteModel(nn.Module):
-    """The model of the task language_model: tokens [B, T], the bytes of a text -> logits [B, T, 256].
-    ``model`` is a :class:`headloom.nn.LanguageModel`."""
-
-    def __init__(self, config, tie_embedding=True):
-        super().__init__()
-        self.model = LanguageModel(config, tie_embedding)
-
-    @classmethod
-    def make(cls, config, options, weights):
-        config.vocabulary = _rows(weights, "model.transformer.embedding.weight")
-        config.causal = True
-        return cls(config, options.get("tie_embedding", True))
-
-    def forward(self, tokens, key_padding_mask=None, cu_seqlens=None):
-        return self.model(tokens, key_padding_mask, cu_seqlens)
-
-    def write(self, prompt, length, **sampling):
-        """``prompt`` and ``length`` bytes more, as ``headloom generate`` prints them with the same options:
-        ``temperature``, ``top_k``, ``top_p``, ``seed``. What is not UTF-8 becomes U+FFFD."""
-        tokens = torch.tensor([list(prompt.encode())], dtype=torch.int64)
-        tokens = tokens.to(self.model.transformer.embedding.weight.device)
-        text = generate(self.model, tokens, length, **sampling)[0]
-        return bytes(text.tolist()).decode(errors="replace")
-
-
-_LISTOPS_OPTIONS = (
-    "pooling evaluate_on bucket_batches max_length min_length max_depth max_args data_seed train_size "
-    "validation_size test_size train_file validation_file test_file"
-)
-
-
-@_register("listops", set(_LISTOPS_OPTIONS.split()))
-class ListOpsModel(nn.Module):
-    """The model of the task listops (headloom/tasks/listops/listops_model.h): tokens [B, T], padded with 0 on
-    the right -> logits [B, 10]."""
-
-    CLASS = 17  # the learned vector in front of the sequence
-
-    def __init__(self, config, pooling="cls"):
-        super().__init__()
-        self.pooling = pooling
-        self.encoder = Transformer(config)
-        self.head_in = nn.Linear(config.dim, config.ffn)
-        self.head_out = nn.Linear(config.ffn, 10)
-        if pooling == "cls":
-            with torch.no_grad():
-                self.encoder.embedding.weight[self.CLASS].zero_()
-
-    @classmethod
-    def make(cls, config, options, weights):
-        config.vocabulary = _rows(weights, "encoder.embedding.weight")
-        config.causal = False
-        pooling = options.get("pooling", "cls")
-        if pooling not in ("cls", "mean"):
-            _fail("task listops", 'pooling "cls" or "mean"', f'"{pooling}"')
-        return cls(config, pooling)
-
-    def forward(self, tokens, key_padding_mask=None):
-        """Without a mask, tokens of 0 are padding."""
-        padding = tokens == 0 if key_padding_mask is None else key_padding_mask
-        if self.pooling == "cls":
-            tokens = functional.pad(tokens, (1, 0), value=self.CLASS)
-            pooled = self.encoder(tokens, functional.pad(padding, (1, 0), value=False))[:, 0]
-        else:
-            hidden = self.encoder(tokens, padding)  # [B, T, C]
-            kept = padding.logical_not().unsqueeze(2).to(hidden.dtype)  # [B, T, 1]
-            pooled = (hidden * kept).sum(1) / kept.sum(1)
-        return self.head_out(functional.relu(self.head_in(pooled)))
 
 
 def _parse(text, path):
@@ -169,6 +76,11 @@ def _copy_strictly(where, weights, targets):
             target.copy_(weights[name])
 
 
+def _without_objective(tensors):
+    """An alignment objective trains beside the model and is no part of what it computes."""
+    return {name: t for name, t in tensors.items() if not name.startswith("alignment.")}
+
+
 def _live(module):
     """Parameters and buffers by name, each tensor once, as C++ saves them."""
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
@@ -179,7 +91,7 @@ def load(run_dir, *, device="cpu"):
 
     Reads the resolved recipe and the weights of the best checkpoint, or of the newest when there is no best
     one; with averaged weights (train.ema) those, as validation saw them. What the training data was does
-    not matter. Known tasks: language_model (:class:`ByteModel`) and listops (:class:`ListOpsModel`).
+    not matter. The models of the known tasks are in :mod:`headloom.tasks`.
 
     Args:
         run_dir: the folder of the run.
@@ -198,10 +110,12 @@ def load(run_dir, *, device="cpu"):
     recipe = _parse(text, path)
     options = dict(recipe["task"])
     task = options.pop("name")
-    if task not in _TASKS:
-        tasks = ", ".join(_TASKS)
-        _fail(path, f"a task among {tasks}", f'"{task}"', "headloom.load() does not know its model.")
-    maker, known = _TASKS[task]
+    if task not in TASKS:
+        tasks = ", ".join(sorted(TASKS))
+        _fail(
+            path, f"a task among {tasks}", f'"{task}"', "headloom.load() does not know its model."
+        )
+    maker, known = TASKS[task]
     for key in options:
         if key not in known:
             _fail(
@@ -210,6 +124,9 @@ def load(run_dir, *, device="cpu"):
                 key,
                 "This version does not know what it does.",
             )
+    weights, averages = _without_objective(weights), _without_objective(averages)
+    if not weights:
+        _fail(str(run_dir), "the weights of a model", "none")
     module = maker.make(_config_of(recipe, path), options, weights)
     live = _live(module)
     _copy_strictly(str(run_dir), weights, live)
@@ -220,8 +137,8 @@ def load(run_dir, *, device="cpu"):
 
 
 def save(module, run_dir):
-    """Writes a module that :func:`load` made, with its weights of now, as a new run folder: ``headloom eval``,
-    ``generate`` and :func:`load` read it. It holds no optimizer's state, so nothing resumes from it.
+    """Writes a module that :func:`load` made, with its weights of now, as a new run folder, which
+    ``headloom eval``, ``generate`` and :func:`load` read. Without an optimizer's state nothing resumes.
 
     Refuses a folder that has files, and a module that did not come from a run.
     """

@@ -1,6 +1,6 @@
 """One of several processes that share a batch: gradients must be those of one process with all of it.
 
-    python distributed_worker.py RANK RANKS STORE
+python distributed_worker.py RANK RANKS STORE
 """
 
 import sys

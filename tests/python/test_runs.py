@@ -15,7 +15,7 @@ import headloom
 pytest.importorskip("safetensors")
 pytestmark = command.needed
 
-MECHANISMS = ("dot_product", "light_conv", "dynamic_conv")
+MECHANISMS = headloom.nn.mixers()
 CONTEXT = 32
 
 
@@ -129,7 +129,9 @@ def test_every_form_of_a_model_is_loaded(text, overrides):
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_listops_has_the_commands_figures(expressions, mechanism, pooling):
     run = expressions / f"listops-{mechanism}-{pooling}"
-    overrides = [f'task.{split}_file="{expressions}/{split}.tsv"' for split in ("train", "validation")]
+    overrides = [
+        f'task.{split}_file="{expressions}/{split}.tsv"' for split in ("train", "validation")
+    ]
     recipe = (command.ROOT / "recipes/smoke/listops.toml").read_text(encoding="utf-8")
     generated = ("min_length", "max_args", "train_size", "validation_size", "test_size")
     kept = [line for line in recipe.splitlines() if not line.startswith(generated)]
@@ -145,7 +147,73 @@ def test_listops_has_the_commands_figures(expressions, mechanism, pooling):
     torch.testing.assert_close(
         float(functional.cross_entropy(logits, values)), expected["loss"], atol=0, rtol=1e-5
     )
-    assert float((logits.argmax(1) == values).double().mean()) == pytest.approx(expected["accuracy"])
+    assert float((logits.argmax(1) == values).double().mean()) == pytest.approx(
+        expected["accuracy"]
+    )
+
+
+def reviews(run, tokenizer):
+    """The validation data of the smoke recipe as the task makes it, in one batch."""
+    tokenizers = pytest.importorskip("tokenizers")
+    encode = tokenizers.Tokenizer.from_file(str(tokenizer)).encode
+    path = command.ROOT / "recipes/smoke/data/reviews_dev.tsv"
+    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+    tokens = [torch.tensor(encode(text).ids[:32]) for text, _ in rows]
+    padded = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=-1)
+    return padded.clamp_min(0), padded == -1, torch.tensor([int(label) for _, label in rows])
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_classification_has_the_commands_figures(folder, pooling):
+    run, tokenizer = folder / f"reviews-{pooling}", folder / "reviews.json"
+    command.train("classification", run, f"task.pooling={pooling}", f'task.tokenizer="{tokenizer}"')
+    tokens, padding, labels = reviews(run, tokenizer)
+    with torch.no_grad():
+        logits = headloom.load(run)(tokens, padding)
+    torch.testing.assert_close(
+        float(functional.cross_entropy(logits, labels)),
+        command.evaluate(run)["loss"],
+        atol=0,
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("tied", ["true", "false"])
+def test_a_masked_language_model_goes_there_and_back(folder, tied, tmp_path):
+    """Its validation masks are the task's own; the command must read back what Python wrote, and the
+    figures must be those of the weights."""
+    run = folder / f"masked-{tied}"
+    command.train("masked_lm", run, f"task.tie_embedding={tied}", "model.norm=post")
+    model = headloom.load(run)
+    logits = model(torch.randint(400, (2, 9)))
+    assert logits.shape == (2, 9, 400)
+    headloom.save(model, tmp_path / "same")
+    figures = command.evaluate(run)
+    assert command.evaluate(tmp_path / "same") == figures
+    with torch.no_grad():
+        # Every token alike: the loss is then the entropy of the uniform distribution.
+        model.norm.weight.zero_()
+        model.norm.bias.zero_()
+        model.bias.zero_()
+    headloom.save(headloom_copy(model, run), tmp_path / "uniform")
+    uniform = command.evaluate(tmp_path / "uniform")
+    assert uniform["perplexity"] == pytest.approx(400, rel=1e-5) != figures["perplexity"]
+
+
+def headloom_copy(model, run):
+    """The weights of a model in one that was just loaded from a run."""
+    fresh = headloom.load(run)
+    fresh.load_state_dict(model.state_dict())
+    return fresh
+
+
+def test_a_run_with_an_alignment_objective_is_loaded_without_it(text):
+    run = text("dot_product", "alignment.form=discrepancy")
+    model = headloom.load(run)
+    assert not any("alignment" in name for name in model.state_dict())
+    torch.testing.assert_close(
+        nats_per_byte(model, text.path), command.evaluate(run)["nats_per_byte"], atol=0, rtol=1e-5
+    )
 
 
 def test_the_newest_whole_checkpoint_stands_in_for_a_best_one(text, tmp_path):
@@ -200,8 +268,16 @@ def change_recipe(run, old, new):
     ("old", "new", "words"),
     [
         ('name = "language_model"', 'name = "weather"', ["language_model, listops", '"weather"']),
-        ('name = "dot_product"', 'name = "dot_prodct"', ['"dot_prodct"', 'Did you mean "dot_product"']),
-        ('name = "dot_product"', 'name = "dot_product"\nwindow = 3', ["mixer dot_product", "window"]),
+        (
+            'name = "dot_product"',
+            'name = "dot_prodct"',
+            ['"dot_prodct"', 'Did you mean "dot_product"'],
+        ),
+        (
+            'name = "dot_product"',
+            'name = "dot_product"\nwindow = 3',
+            ["mixer dot_product", "window"],
+        ),
         ("context = 32", "context = 32\ntokenizer = 3", ["[task]", "tokenizer"]),
         ("ffn = 32", "ffn = 32\nexperts = 3", ["[model]", "experts"]),
         ("ffn = 32", "ffn = 48", ["ffn_in.weight [32, 16]"]),

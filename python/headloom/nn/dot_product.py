@@ -1,62 +1,8 @@
 """Multi-head scaled dot-product attention."""
 
 from headloom import ops
-from headloom.nn.mixer import TokenMixer, all_bytes, projection, register_mixer, reorder_rows
-
-
-class KeyValueState:
-    """Keys and values so far, [B, H, capacity, D]; the capacity doubles, so that a step writes in place."""
-
-    def __init__(self):
-        self._keys = self._values = None
-        self.length = 0
-
-    def append(self, k, v):
-        needed = self.length + k.size(2)
-        if self._keys is None or needed > self._keys.size(2):
-            self._keys = self._grow(self._keys, k, max(16, 2 * needed))
-            self._values = self._grow(self._values, v, max(16, 2 * needed))
-        self._keys[:, :, self.length : needed] = k
-        self._values[:, :, self.length : needed] = v
-        self.length = needed
-
-    def _grow(self, old, like, capacity):
-        grown = like.new_empty(*like.shape[:2], capacity, like.size(3))
-        if self.length:
-            grown[:, :, : self.length] = old[:, :, : self.length]
-        return grown
-
-    @property
-    def keys(self):
-        return self._keys[:, :, : self.length]
-
-    @property
-    def values(self):
-        return self._values[:, :, : self.length]
-
-    def reorder(self, index):
-        self._keys, self._values = reorder_rows(self._keys, index), reorder_rows(self._values, index)
-
-    def bytes(self):
-        return all_bytes(self._keys, self._values)
-
-
-class KeyValueMemory:
-    """Keys and values of a memory, [B, H, S, D], made once."""
-
-    def __init__(self, keys, values, padding_mask):
-        self.keys, self.values, self.padding_mask = keys, values, padding_mask
-
-    def reorder(self, index):
-        self.keys, self.values = reorder_rows(self.keys, index), reorder_rows(self.values, index)
-        self.padding_mask = reorder_rows(self.padding_mask, index)
-
-    @property
-    def length(self):
-        return self.keys.size(2)
-
-    def bytes(self):
-        return all_bytes(self.keys, self.values, self.padding_mask)
+from headloom.nn.mixer import TokenMixer, projection, register_mixer
+from headloom.nn.states import GrowingState, MemoryState
 
 
 class MultiheadAttention(TokenMixer):
@@ -117,20 +63,24 @@ class MultiheadAttention(TokenMixer):
         return self.cross_step(x, self.new_cross_state(memory, memory_padding_mask))
 
     def new_cross_state(self, memory, memory_padding_mask=None):
-        keys, values = self._split(self.k_proj(memory)), self._split(self.v_proj(memory))
-        return KeyValueMemory(keys, values, memory_padding_mask)
+        return MemoryState(
+            memory.size(1),
+            memory_padding_mask,
+            keys=self._split(self.k_proj(memory)),
+            values=self._split(self.v_proj(memory)),
+        )
 
     def cross_step(self, x, state):
-        self.check_state(state, KeyValueMemory)
+        self.check_state(state, MemoryState)
         return self._attend(x, state.keys, state.values, key_padding_mask=state.padding_mask)
 
     def new_state(self, batch):
         self.check_causal()
-        return KeyValueState()
+        return GrowingState(keys=2, values=2)
 
     def step(self, x, state):
-        self.check_state(state, KeyValueState)
-        state.append(self._split(self.k_proj(x)), self._split(self.v_proj(x)))
+        self.check_state(state, GrowingState)
+        state.append(keys=self._split(self.k_proj(x)), values=self._split(self.v_proj(x)))
         return self._attend(x, state.keys, state.values, causal=x.size(1) > 1)
 
 
@@ -139,7 +89,3 @@ def _make(config, *, bias=True):
     return MultiheadAttention(
         config.dim, config.heads, causal=config.causal, bias=bias, dropout=config.dropout
     )
-
-
-__all__ = ["KeyValueMemory", "KeyValueState", "MultiheadAttention"]
-

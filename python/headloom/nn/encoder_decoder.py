@@ -86,8 +86,8 @@ class Memory(NamedTuple):
 
 
 class EncoderDecoder(nn.Module):
-    """The encoder-decoder Transformer (Vaswani et al., 2017, section 3): encoder blocks mix the source in both
-    directions, decoder blocks mix the target causally and then look at the encoder's output.
+    """The encoder-decoder Transformer (Vaswani et al., 2017, section 3): encoder blocks mix the source in
+    both directions, decoder blocks mix the target causally and then look at the encoder's output.
 
     Inputs are embeddings times sqrt(C) plus positions. Source positions count the tokens that are not
     padding; target positions count columns. Parameters ``source_embedding``, ``target_embedding``,
@@ -110,9 +110,7 @@ class EncoderDecoder(nn.Module):
         self._make_positions("source_positions")
         self._make_positions("target_positions")
         self.encoder = self._blocks(config.encoder_layers, config.encoder_mixer, None)
-        self.decoder = self._blocks(
-            config.decoder_layers, config.decoder_mixer, config.cross_mixer
-        )
+        self.decoder = self._blocks(config.decoder_layers, config.decoder_mixer, config.cross_mixer)
         pre_norm = config.norm == "pre"
         self.encoder_norm = nn.LayerNorm(config.dim) if pre_norm else None
         self.decoder_norm = nn.LayerNorm(config.dim) if pre_norm else None

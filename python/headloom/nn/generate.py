@@ -77,7 +77,7 @@ def sample(logits, *, temperature=1.0, top_k=0, top_p=1.0, seed=0, draw=0):
 
 @torch.no_grad()
 def generate(model, prompts, length, **sampling):
-    """Continues prompts [B, T], T >= 1, by ``length`` tokens through the incremental state -> [B, T + length].
+    """Continues prompts [B, T], T >= 1, through the incremental state -> [B, T + length].
 
     A model holds ``max_length`` tokens: when they are used up, the text goes on from its newest half.
     Runs in evaluation mode and restores the mode of every submodule. ``sampling`` as for :func:`sample`.

@@ -5,7 +5,8 @@ from torch import nn
 from torch.nn import functional
 
 from headloom import ops
-from headloom.nn.mixer import TokenMixer, all_bytes, fail, projection, register_mixer, reorder_rows
+from headloom.nn.mixer import TokenMixer, fail, projection, register_mixer
+from headloom.nn.states import all_bytes, reorder_rows
 
 
 class ConvState:

@@ -4,8 +4,9 @@ import difflib
 import inspect
 from dataclasses import dataclass
 
-import torch
 from torch import nn
+
+from headloom.nn.states import MemoryState
 
 
 def fail(where, expected, found, advice=""):
@@ -25,26 +26,6 @@ def projection(inputs, outputs, bias=True):
     if bias:
         nn.init.zeros_(linear.bias)
     return linear
-
-
-class MemoryState:
-    """What cross mixing in steps needs of a memory: by default the memory itself."""
-
-    def __init__(self, memory, padding_mask):
-        self.memory = memory  # [B, S, C]
-        self.padding_mask = padding_mask  # [B, S] or None
-
-    def reorder(self, index):
-        self.memory = self.memory.index_select(0, index)
-        if self.padding_mask is not None:
-            self.padding_mask = self.padding_mask.index_select(0, index)
-
-    @property
-    def length(self):
-        return self.memory.size(1)
-
-    def bytes(self):
-        return self.memory.nbytes + (0 if self.padding_mask is None else self.padding_mask.nbytes)
 
 
 class TokenMixer(nn.Module):
@@ -72,7 +53,8 @@ class TokenMixer(nn.Module):
         )
 
     def new_cross_state(self, memory, memory_padding_mask=None):
-        return MemoryState(memory, memory_padding_mask)
+        """What steps need of a memory: by default the memory itself."""
+        return MemoryState(memory.size(1), memory_padding_mask, memory=memory)
 
     def cross_step(self, x, state):
         """x [B, n, C] -> [B, n, C]; leaves the state as it is."""
@@ -175,11 +157,3 @@ def make_mixer(name, dim, heads, causal=False, *, dropout=0.0, layer=0, layers=1
     mixer = factory(MixerConfig(dim, heads, causal, dropout, layer, layers), **options)
     mixer.mechanism = name
     return mixer
-
-
-def reorder_rows(tensor, index):
-    return None if tensor is None else tensor.index_select(0, index)
-
-
-def all_bytes(*tensors):
-    return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, torch.Tensor))

@@ -17,11 +17,16 @@ def check_probability(where, config, *keys):
             fail(where, f"{key} in [0, 1)", f"{key} = {getattr(config, key)}")
 
 
-def check_choice(where, config, key, allowed):
-    value = getattr(config, key)
+def check_word(where, key, value, allowed):
+    """``value``, when it is one of the words."""
     if value not in allowed:
         names = ", ".join(f'"{name}"' for name in allowed)
         fail(where, f"{key} to be one of {names}", f'"{value}"', nearest(str(value), allowed))
+    return value
+
+
+def check_choice(where, config, key, allowed):
+    check_word(where, key, getattr(config, key), allowed)
 
 
 def check_tokens(where, tokens, vocabulary):

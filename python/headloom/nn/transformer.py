@@ -42,9 +42,7 @@ class TransformerConfig:
     mixer_options: dict = field(default_factory=dict)
 
     def check(self):
-        check_positive(
-            _WHERE, self, "vocabulary", "dim", "layers", "heads", "ffn", "max_length"
-        )
+        check_positive(_WHERE, self, "vocabulary", "dim", "layers", "heads", "ffn", "max_length")
         if self.dim % self.heads:
             fail(_WHERE, "heads to divide dim", f"dim = {self.dim}, heads = {self.heads}")
         check_choice(_WHERE, self, "norm", ["pre", "post"])

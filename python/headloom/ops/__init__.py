@@ -22,6 +22,7 @@ from headloom.ops.h_transformer import (
     h_attention_weights,
 )
 from headloom.ops.light_conv import dynamic_conv, light_conv
+from headloom.ops.symmetric import symmetric_attention
 from headloom.ops.talking_heads import talking_heads_attention
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "light_conv",
     "maximum_mean_discrepancy",
     "sinkhorn_divergence",
+    "symmetric_attention",
     "talking_heads_attention",
 ]
 

@@ -4,11 +4,14 @@ import importlib
 
 MECHANISMS = [
     "dot_product",
+    "symmetric",
+    "symmetric_block",
     "talking_heads",
     "h_attention",
     "conditional_transport",
     "light_conv",
     "dynamic_conv",
+    "dynamic_conv_block",
 ]
 
 

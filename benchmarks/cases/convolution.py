@@ -41,14 +41,21 @@ def banded(x, weights, left):
     return mixed.transpose(1, 2).reshape(batch, length, channels)
 
 
-SIZES = [
-    # batch, channels, heads, length, width
-    (8, 512, 8, 512, 7),
-    (8, 512, 8, 512, 15),
-    (8, 512, 8, 512, 31),
-    (8, 512, 16, 512, 31),
-    (8, 512, 8, 4096, 7),
-    (8, 512, 8, 4096, 31),
-    (8, 512, 16, 4096, 31),
-]
+def sizes():
+    """batch, channels, heads, length, width"""
+    return [
+        (8, 512, heads, length, width)
+        for length in (512, 4096)
+        for heads in (8, 16)
+        for width in (7, 15, 31)
+    ]
+
+
 QUICK_SIZE = (2, 128, 4, 128, 7)
+LONGEST_BAND = 512  # the band matrix grows with the square of the length
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+def first_row(tensors):
+    """The first row of the batch; a weight that all rows share stays whole."""
+    return [t[:1] if t.dim() > 2 else t for t in tensors]

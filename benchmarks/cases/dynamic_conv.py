@@ -3,7 +3,16 @@
 import torch
 
 import headloom
-from cases.convolution import QUICK_SIZE, SIZES, banded, shifted, unfolded
+from cases.convolution import (
+    DTYPES,
+    LONGEST_BAND,
+    QUICK_SIZE,
+    banded,
+    first_row,
+    shifted,
+    sizes,
+    unfolded,
+)
 from harness import Case
 
 
@@ -17,7 +26,7 @@ def case(batch, channels, heads, length, width, quick=False):
         "shifted": over_positions(shifted, left),
         "unfold": over_positions(unfolded, left),
     }
-    if length <= 512:
+    if length <= LONGEST_BAND:
         peers["band"] = over_positions(banded, left)
     return Case(
         mechanism="dynamic_conv",
@@ -30,9 +39,11 @@ def case(batch, channels, heads, length, width, quick=False):
         peers=peers,
         compiled="shifted",
         forward_flops=2 * batch * length * channels * width,
+        part=first_row,
+        dtypes=DTYPES,
         quick=quick,
     )
 
 
 def cases():
-    return [case(*QUICK_SIZE, quick=True)] + [case(*size) for size in SIZES]
+    return [case(*QUICK_SIZE, quick=True)] + [case(*size) for size in sizes()]

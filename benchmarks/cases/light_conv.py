@@ -4,7 +4,16 @@ import torch
 from torch.nn.functional import conv1d, pad
 
 import headloom
-from cases.convolution import QUICK_SIZE, SIZES, banded, shifted, unfolded
+from cases.convolution import (
+    DTYPES,
+    LONGEST_BAND,
+    QUICK_SIZE,
+    banded,
+    first_row,
+    shifted,
+    sizes,
+    unfolded,
+)
 from harness import Case
 
 
@@ -12,7 +21,9 @@ def over_positions(form, left):
     return lambda x, weight: form(x, weight.softmax(-1)[None, None], left)
 
 
-def grouped_conv1d(left):
+def depthwise_conv1d(left):
+    """One group a channel, each kernel repeated."""
+
     def convolve(x, weight):
         width = weight.size(1)
         per_channel = weight.softmax(-1).repeat_interleave(x.size(2) // weight.size(0), 0)
@@ -22,14 +33,28 @@ def grouped_conv1d(left):
     return convolve
 
 
+def grouped_conv1d(left):
+    """fairseq's: the channels of a head join the batch, one group a head."""
+
+    def convolve(x, weight):
+        (batch, length, channels), (heads, width) = x.shape, weight.shape
+        by_head = x.mT.reshape(batch, heads, -1, length).transpose(1, 2).reshape(-1, heads, length)
+        padded = pad(by_head, (left, width - 1 - left))
+        mixed = conv1d(padded, weight.softmax(-1)[:, None], groups=heads)
+        return mixed.view(batch, -1, heads, length).transpose(1, 2).reshape(batch, channels, -1).mT
+
+    return convolve
+
+
 def case(batch, channels, heads, length, width, quick=False):
     left = width // 2
     peers = {
         "shifted": over_positions(shifted, left),
         "unfold": over_positions(unfolded, left),
-        "conv1d": grouped_conv1d(left),
+        "conv1d grouped": grouped_conv1d(left),
+        "conv1d depthwise": depthwise_conv1d(left),
     }
-    if length <= 512:
+    if length <= LONGEST_BAND:
         peers["band"] = over_positions(banded, left)
     return Case(
         mechanism="light_conv",
@@ -39,9 +64,11 @@ def case(batch, channels, heads, length, width, quick=False):
         peers=peers,
         compiled="shifted",
         forward_flops=2 * batch * length * channels * width,
+        part=first_row,
+        dtypes=DTYPES,
         quick=quick,
     )
 
 
 def cases():
-    return [case(*QUICK_SIZE, quick=True)] + [case(*size) for size in SIZES]
+    return [case(*QUICK_SIZE, quick=True)] + [case(*size) for size in sizes()]

@@ -77,6 +77,8 @@ int dispatch(int argc, char** argv) {
   add_eval(app, action);
   add_compare(app, action);
   add_generate(app, action);
+  add_translate(app, action);
+  add_average(app, action);
   add_data(app, action);
   add_list(app, action);
   add_inspect(app, action);

@@ -17,8 +17,10 @@ struct Statistics {
   int64_t hypothesis = 0, reference = 0, both = 0;
 };
 
+// A byte that is no part of a longer character.
 bool is_ascii_sign(std::string_view character) {
-  return character.size() == 1 && is_punctuation(static_cast<unsigned char>(character[0]));
+  const auto byte = static_cast<unsigned char>(character[0]);
+  return byte < 0x80 && is_punctuation(byte);
 }
 
 // Parts a sign from the end of a word, or else from its beginning.

@@ -187,6 +187,11 @@ void RecipeReader::named(const char* kind, std::string& name, Options& options) 
   if (table_) this->options(section_, *table_, "name", options);
 }
 
+void RecipeReader::part(const char* name, tasks::NamedMixer& mixer) {
+  section(name);
+  if (root_.get(name)) named(name, mixer.name, mixer.options);
+}
+
 void RecipeReader::options(const std::string& path, const toml::table& table,
                            const std::string& skip, Options& options) {
   for (const auto& [key, node] : table) {

@@ -14,6 +14,7 @@ class RecipeReader {
 
   void section(const std::string& name);
   void named(const char* key, std::string& name, Options& options);
+  void part(const char* name, tasks::NamedMixer& mixer);
   void number(const char* key, int64_t& value, const Range& range);
   void number(const char* key, uint64_t& value, const Range& range);
   void number(const char* key, double& value, const Range& range);

@@ -23,6 +23,11 @@ class Writer {
     line("name", toml_string(name));
     write(options);
   }
+  void part(const char* key, const tasks::NamedMixer& mixer) {
+    if (mixer.name.empty()) return;
+    section(key);
+    named(key, mixer.name, mixer.options);
+  }
   void number(const char* key, int64_t value, const Range&) { line(key, std::to_string(value)); }
   void number(const char* key, uint64_t value, const Range&) {
     HEADLOOM_CHECK(value <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()), "recipe",

@@ -126,12 +126,17 @@ class Alignment(nn.Module):
     def __init__(self, pairs, heads, weight, networks):
         super().__init__()
         self.heads, self.weight = heads, weight
-        self.networks = nn.ModuleList(networks)
+        for layer, module in enumerate(networks):  # the names of the C++ objective
+            self.add_module(f"layer{layer}", module)
         self._seen = [{} for _ in pairs]
         self._hooks = []
         for layer, (query, key) in enumerate(pairs):
             for name, module in (("q", query), ("k", key)):
                 self._hooks.append(module.register_forward_hook(self._watch(layer, name)))
+
+    @property
+    def networks(self):
+        return list(self.children())
 
     def _watch(self, layer, name):
         def hook(module, _, output):

@@ -62,6 +62,7 @@ HYPOTHESES = [
     "",
     "She said: \u201cI don't know\u201d &amp; left.",
     "The house smells of sheep and rain.",
+    "caf\u00e7 \u00bfwei\u00df\u00a1 \u6a5f\u7e67 (in brackets) \u201cquoted\u201d",
 ]
 REFERENCES = [
     [
@@ -71,6 +72,7 @@ REFERENCES = [
         "Not empty.",
         "She said: \u201cI do not know\u201d & left.",
         "The house smells of sheep and of rain.",
+        "caf\u00e7 wei\u00df \u6a5f\u7e67 in brackets \u201cquoted",
     ],
     [
         "The weaver is counting the threads, and the loom waits.",
@@ -79,9 +81,10 @@ REFERENCES = [
         "",
         "\u201cI don't know,\u201d she said, and left.",
         "It smells of sheep and rain in the house.",
+        "caf\u00e7 wei\u00df \u6a5f (in brackets",
     ],
 ]
-# Shares no four words in a row with the last hypothesis, and no three.
+# Shares no three words in a row with hypothesis 5.
 SHORT = [[*REFERENCES[0][:5], "The house, sheep and the rain: smells of home."]]
 
 
@@ -155,13 +158,13 @@ def tokenizer_case(name, tokenizer):
     }
 
 
-def bleu_case(references, first=0, **options):
+def bleu_case(references, first=0, last=None, **options):
     metric = sacrebleu.BLEU(**options)
-    references = [texts[first:] for texts in references]
-    score = metric.corpus_score(HYPOTHESES[first:], references)
+    references = [texts[first:last] for texts in references]
+    score = metric.corpus_score(HYPOTHESES[first:last], references)
     return {
         "options": options,
-        "hypotheses": HYPOTHESES[first:],
+        "hypotheses": HYPOTHESES[first:last],
         "references": references,
         "score": score.score,
         "details": score._verbose,
@@ -199,12 +202,12 @@ def main():
             bleu_case(one, tokenize="none"),
             bleu_case(one, lowercase=True),
             bleu_case(two, smooth_method="add-k"),
-            bleu_case(one, first=5, smooth_method="none"),
-            bleu_case(SHORT, first=5, smooth_method="exp"),
-            bleu_case(SHORT, first=5, smooth_method="none"),
-            bleu_case(SHORT, first=5, smooth_method="floor"),
-            bleu_case(SHORT, first=5, smooth_method="floor", smooth_value=0.25),
-            bleu_case(SHORT, first=5, effective_order=True),
+            bleu_case(one, first=5, last=6, smooth_method="none"),
+            bleu_case(SHORT, first=5, last=6, smooth_method="exp"),
+            bleu_case(SHORT, first=5, last=6, smooth_method="none"),
+            bleu_case(SHORT, first=5, last=6, smooth_method="floor"),
+            bleu_case(SHORT, first=5, last=6, smooth_method="floor", smooth_value=0.25),
+            bleu_case(SHORT, first=5, last=6, effective_order=True),
         ],
         "chrf": [
             chrf_case(one),

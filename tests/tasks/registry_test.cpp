@@ -14,8 +14,8 @@ TEST(TaskRegistry, NamesEveryTask) {
     EXPECT_FALSE(entry.summary.empty()) << entry.name;
     EXPECT_FALSE(entry.options.empty()) << entry.name;
   }
-  EXPECT_THAT(names,
-              ::testing::ElementsAre("classification", "language_model", "listops", "masked_lm"));
+  EXPECT_THAT(names, ::testing::ElementsAre("classification", "graph", "language_model", "listops",
+                                            "masked_lm", "translation"));
 }
 
 TEST(TaskRegistry, MakesTasksByName) {

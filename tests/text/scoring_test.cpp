@@ -87,7 +87,7 @@ TEST(SplitCompounds, TakesACharacterForOneHyphenOnly) {
 TEST(Tokenize13a, PartsSignsFromWords) {
   EXPECT_EQ(tokenize_13a("Hello, world! It's 3.5-4,000."), "Hello , world ! It's 3.5 - 4,000 .");
   EXPECT_EQ(tokenize_13a("a<skipped>b &quot;c&quot; &lt;d&gt;"), "ab \" c \" < d >");
-  EXPECT_EQ(tokenize_13a("..x,,9"), ". . x , , 9");
+  EXPECT_EQ(tokenize_13a("..x,,9"), ". . x , ,9");
   EXPECT_EQ(tokenize_13a(""), "");
 }
 

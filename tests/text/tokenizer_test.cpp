@@ -70,7 +70,8 @@ TEST(Tokenizer, ReadsOlderFiles) {
 }
 
 TEST(Tokenizer, ReadsItselfFromAWindowsEditor) {
-  EXPECT_EQ(Tokenizer::parse("\uFEFF" + golden_file(0), "with a mark").to_json(), golden_file(0));
+  EXPECT_TRUE(Tokenizer::parse("\uFEFF" + golden_file(2), "with a mark").to_json() ==
+              golden_file(2));
 }
 
 TEST(Tokenizer, KeepsWhatItDoesNotApply) {

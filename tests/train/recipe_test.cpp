@@ -342,5 +342,39 @@ TEST(RecipeChanges, SaysWhatDiffersAndWhatBreaks) {
   EXPECT_FALSE(changes[2].breaks_resume);
 }
 
+TEST(Recipe, PartsHaveSectionsOfTheirOwn) {
+  const std::string parts = kTask + R"([model]
+decoder_layers = 3
+ffn_dropout = 0.25
+[encoder_mixer]
+name = "light_conv"
+kernel_sizes = [3, 7]
+[cross_mixer]
+name = "dot_product"
+bias = false
+)";
+  const Recipe recipe = parse(parts);
+  EXPECT_EQ(recipe.parts.decoder_layers, 3);
+  EXPECT_EQ(recipe.parts.ffn_dropout, 0.25);
+  EXPECT_EQ(recipe.parts.encoder_mixer.name, "light_conv");
+  EXPECT_EQ(recipe.parts.encoder_mixer.options.at("kernel_sizes"),
+            OptionValue(std::vector<int64_t>{3, 7}));
+  EXPECT_EQ(recipe.parts.decoder_mixer.name, "");
+  EXPECT_EQ(recipe.parts.cross_mixer.options.at("bias"), OptionValue(false));
+  const std::string text = to_toml(recipe);
+  EXPECT_THAT(text, Not(HasSubstr("[decoder_mixer]")));
+  EXPECT_EQ(to_toml(parse(text)), text);
+  EXPECT_THAT(to_toml(parse(kTask)), Not(HasSubstr("_mixer]")));
+  EXPECT_THAT(error_of(kTask + "[encoder_mixr]\nname = \"light_conv\"\n"),
+              HasSubstr("Did you mean \"encoder_mixer\"?"));
+  EXPECT_THAT(error_of(kTask + "[cross_mixer]\nname = \"dot_prodct\"\n"),
+              AllOf(HasSubstr("cross_mixer.name"), HasSubstr("\"dot_product\"?")));
+  EXPECT_THAT(error_of(kTask + "[cross_mixer]\nbias = true\n"),
+              HasSubstr("[cross_mixer] with name"));
+  const auto changes = recipe_changes(text, to_toml(parse(parts, {"cross_mixer.bias=true"})));
+  ASSERT_EQ(changes.size(), 1u);
+  EXPECT_TRUE(changes[0].breaks_resume);
+}
+
 }  // namespace
 }  // namespace headloom::train

@@ -226,17 +226,19 @@ Potentials iterate_self(const Entropic& problem) {
 std::pair<Tensor, Tensor> corrections(const Entropic& problem, const Tensor& f, const Tensor& g) {
   const Entropic turned = problem.turned();
   const Tensor rows = problem.row_sums(f, g, {}), columns = turned.row_sums(g, f, {});
-  const auto relax = [](const Entropic& side, const Tensor& costs, const Tensor& known) {
-    const Tensor solved = (costs - known) / side.log_a.exp();
-    return at::where(solved.isfinite(), solved, at::zeros_like(solved));
+  // The marginals that the plan has, which keep the iteration stable before it has converged.
+  const Tensor row_mass = problem.row_sums(f, g, at::ones_like(columns));
+  const Tensor column_mass = turned.row_sums(g, f, at::ones_like(rows));
+  const auto relax = [](const Tensor& mass, const Tensor& costs, const Tensor& known) {
+    return at::where(mass > 0, (costs - known) / mass, at::zeros_like(mass));
   };
   Tensor lambda = problem.rows_like(), mu = turned.rows_like();
   const double scale = rows.abs().sum(2).max().item<double>();
   for (int64_t iteration = 0; iteration < problem.options.max_iter; ++iteration) {
-    const Tensor next = relax(problem, rows, problem.row_sums(f, g, mu));
+    const Tensor next = relax(row_mass, rows, problem.row_sums(f, g, mu));
     const double moved = ((next - lambda).abs() * problem.log_a.exp()).sum(2).max().item<double>();
     lambda = next;
-    mu = relax(turned, columns, turned.row_sums(g, f, lambda));
+    mu = relax(column_mass, columns, turned.row_sums(g, f, lambda));
     if (moved <= problem.options.tol * scale) break;
   }
   return {lambda, mu};

@@ -195,7 +195,8 @@ double cost(const Side<T>& x, const Side<T>& y, const SinkhornOptions& options) 
 
 // What the plan itself adds to the gradient of the sharp cost: lambda and mu with
 //   a_i lambda_i + sum_j pi_ij mu_j = sum_j pi_ij c_ij,   and the same for the columns,
-// by the Gauss-Seidel iteration of the two blocks.
+// by the Gauss-Seidel iteration of the two blocks. In the place of a_i stands the marginal that the
+// plan has: the same when it has converged, and otherwise the iteration could grow without bound.
 template <class T>
 struct Correction {
   std::vector<double> of_x, of_y;
@@ -219,7 +220,8 @@ struct Correction {
     sum_pairs(side, other, {sums.data(), known.data(), weighted.data(), logs.data()});
     double moved = 0;
     for (size_t i = 0; i < solution.size(); ++i) {
-      const double next = (costs[i] - static_cast<double>(weighted[i])) / side.weight();
+      const double own = static_cast<double>(sums[i]);
+      const double next = own > 0.0 ? (costs[i] - static_cast<double>(weighted[i])) / own : 0.0;
       moved += std::abs(next - solution[i]) * side.weight();
       solution[i] = next;
     }

@@ -63,8 +63,8 @@ struct LaneTile {
     shift = by;
     low = first >> shift;
     high = (first + live - 1) >> shift;
-    for (int64_t i = 0; i < kLanes; ++i) {
-      offset[i] = static_cast<T>(((first + i) >> shift) - low);
+    for (int i = 0; i < static_cast<int>(kLanes); ++i) {
+      offset[i] = shift == 0 ? static_cast<T>(i) : static_cast<T>(((first + i) >> shift) - low);
     }
   }
 };
@@ -184,6 +184,27 @@ struct Decoration {
   }
 };
 
+// The same where nothing but the mask is to be applied, and to all rows alike.
+template <int kVectors, class T>
+HEADLOOM_INLINE void mask_rows(const LaneTile<T, kVectors>& tile, const SeenBy& seen, int64_t count,
+                               T* scores) {
+  const Vec<T> nothing = set1(-ExpConstants<T>::kInfinity);
+  const Vec<T> after = set1(lane_bound<T>(seen.after.begin, tile.low)),
+               after_end = set1(lane_bound<T>(seen.after.end, tile.low)),
+               before = set1(lane_bound<T>(seen.before.begin, tile.low)),
+               before_end = set1(lane_bound<T>(seen.before.end, tile.low));
+  unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
+    const Vec<T> row = load(tile.offset + j * kWidth<T>);
+    const auto left = (before <= row) & (row < before_end);
+    const auto right = (after <= row) & (row < after_end);
+    T* score = scores + j * kWidth<T>;
+    for (int64_t i = 0; i < count; ++i, score += tile.kLanes) {
+      const Vec<T> s = load(score);
+      store(score, select(right, s, select(left, s, nothing)));
+    }
+  });
+}
+
 template <int kVectors, class T>
 HEADLOOM_INLINE void decorate(const HAttentionTask<T>& p, const HAttentionLevel<T>& level,
                               const LaneTile<T, kVectors>& tile, KeySegment part, T* scores) {
@@ -193,15 +214,15 @@ HEADLOOM_INLINE void decorate(const HAttentionTask<T>& p, const HAttentionLevel<
     const int64_t end = at_most((y / size + 1) * size, part.key + part.count);
     const SeenBy seen = seen_by(s, level.level, y);
     const bool diagonal = level.level == 0 && s.causal && tile.low < end - 1;
-    const Decoration<T, kVectors> piece{
-        p, level, tile, seen, end > level.whole, diagonal || !seen.all(tile.low, tile.high)};
-    if (p.bias == nullptr && !piece.counts && !piece.masked) {
-      y = end;
-      continue;
+    const bool counts = end > level.whole, hides = !seen.all(tile.low, tile.high);
+    T* rows = scores + (part.row + y - part.key) * tile.kLanes;
+    if (p.bias != nullptr || counts || diagonal) {
+      const Decoration<T, kVectors> piece{p, level, tile, seen, counts, diagonal || hides};
+      for (; y < end; ++y, rows += tile.kLanes) piece.apply(y, rows);
+    } else if (hides) {
+      mask_rows<kVectors>(tile, seen, end - y, rows);
     }
-    for (; y < end; ++y) {
-      piece.apply(y, scores + (part.row + y - part.key) * tile.kLanes);
-    }
+    y = end;
   }
 }
 

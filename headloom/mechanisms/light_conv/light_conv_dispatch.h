@@ -39,10 +39,6 @@ at::Tensor conv_forward(const at::Tensor& x, const at::Tensor& weight, const Con
 ConvGradients conv_backward(const at::Tensor& grad_out, const at::Tensor& x,
                             const at::Tensor& weight, Wanted wanted, const ConvCall& call);
 
-// y[b, t] = sum_k weights[b, t, h, k] window[b, t + k] for weights that are normalised already, [B,
-// n, H, K], over window [B, n + K - 1, C] -> [B, n, C].
-at::Tensor conv_over_window(const at::Tensor& window, const at::Tensor& weights);
-
 // "shared" or "per_position" as a flag; refuses other names.
 bool is_per_position(const char* op, std::string_view dropconnect);
 

@@ -158,7 +158,12 @@ struct Backward {
                   sums->values + (h * tiles.segment.keys + key) * args.value_width);
     }
     tiles.product(args.v, h, args.value_heads, args.value_width, g_t, key, rows, mixed);
-    if (drops) tiles.drop(h, args.value_heads, key, rows, mixed.head(h));
+    if (!drops) return;
+    if (first && args.dropout == DropoutSite::kAfterMix) {
+      tiles.drop_again(rows, mixed.head(h));
+    } else {
+      tiles.drop(h, args.value_heads, key, rows, mixed.head(h));
+    }
   }
 
   Tile<T> dropped_weights(Tile<T> w, int64_t key, int64_t rows) const {

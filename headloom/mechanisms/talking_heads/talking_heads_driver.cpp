@@ -84,6 +84,10 @@ int64_t key_bytes(const TalkingHeadsArgs<S>& args, const std::vector<AttentionSe
 // tiles, which read them less often.
 constexpr int64_t kFewKeys = int64_t{8} << 20, kManyKeys = int64_t{16} << 20;
 
+int64_t strip_limit(const TalkingHeadsTuning& tuning, int64_t each, int threads) {
+  return std::min(each, tuning.strips_bytes / threads);
+}
+
 // A strip of `heads` heads for all keys, if it is not too large.
 template <class S>
 int64_t strip_tiles(const TalkingHeadsPlan& plan, int64_t heads, int64_t keys, int64_t limit) {
@@ -101,16 +105,11 @@ TalkingHeadsRun plan_talking_heads_forward(const TalkingHeadsArgs<S>& args,
                                            const TalkingHeadsTuning& tuning, Isa isa, int threads) {
   TalkingHeadsRun run{};
   const int64_t bytes = key_bytes(args, segments);
-  int64_t preferred = bytes <= kFewKeys ? 64 : bytes <= kManyKeys ? 32 : 128;
-  do {
-    run.plan = tiles_for<S>(segments, preferred, tuning, isa, threads);
-    run.plan.strip_tiles =
-        strip_tiles<S>(run.plan, args.heads, longest(segments).keys, tuning.forward_strip_bytes);
-    preferred /= 2;
-  } while (run.plan.strip_tiles == 0 && preferred >= 32 && tuning.forward_strip_bytes > 0);
-  if (run.plan.strip_tiles == 0) {
-    run.plan = tiles_for<S>(segments, 64, tuning, isa, threads);
-  }
+  const int64_t preferred = bytes <= kFewKeys ? 64 : bytes <= kManyKeys ? 32 : 128;
+  run.plan = tiles_for<S>(segments, preferred, tuning, isa, threads);
+  run.plan.strip_tiles = strip_tiles<S>(run.plan, args.heads, longest(segments).keys,
+                                        strip_limit(tuning, tuning.forward_strip_bytes, threads));
+  if (run.plan.strip_tiles == 0) run.plan = tiles_for<S>(segments, 128, tuning, isa, threads);
   const auto& kernels = kernels_of<S>(talking_heads_forward_table(isa));
   run.workspace = lines(kernels.workspace(args, run.plan));
   int64_t tiles = 0;
@@ -217,7 +216,7 @@ TalkingHeadsRun plan_talking_heads_backward(const TalkingHeadsArgs<S>& args,
   run.plan = tiles_for<S>(segments, preferred, tuning, isa, threads);
   const Longest most = longest(segments);
   run.plan.strip_tiles = strip_tiles<S>(run.plan, args.key_heads + 2 * args.heads, most.keys,
-                                        tuning.backward_strip_bytes);
+                                        strip_limit(tuning, tuning.backward_strip_bytes, threads));
   const auto& kernels = kernels_of<S>(talking_heads_backward_table(isa));
   run.workspace = lines(kernels.workspace(args, run.plan));
   const SumsLayout<S> layout(args, most.keys, totals);

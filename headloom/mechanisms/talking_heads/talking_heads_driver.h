@@ -11,10 +11,12 @@ namespace headloom::kernels {
 struct TalkingHeadsTuning {
   int64_t tile_queries = 0;  // 0: by the sizes of the call
   int64_t tile_keys = 64;
-  // What the strips of a pass, that of one tile of queries against all keys, may take for each
-  // worker. Beyond it the tile is computed twice, in memory that does not grow with the length.
+  // What the strip of a pass, that of one tile of queries against all keys, may take for each
+  // worker, and all strips together. Beyond it the tile is computed twice, in memory that does not
+  // grow with the length.
   int64_t forward_strip_bytes = int64_t{32} << 20;
-  int64_t backward_strip_bytes = int64_t{48} << 20;
+  int64_t backward_strip_bytes = int64_t{96} << 20;
+  int64_t strips_bytes = int64_t{256} << 20;
   // What the sums over queries that workers keep for themselves may take in all. Fewer workers
   // share a sequence when they would need more.
   int64_t sums_bytes = int64_t{512} << 20;

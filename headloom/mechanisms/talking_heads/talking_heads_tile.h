@@ -2,6 +2,7 @@
 
 #include "headloom/base/rng.h"
 #include "headloom/kernels/exp.h"
+#include "headloom/kernels/philox_lanes.h"
 #include "headloom/mechanisms/talking_heads/talking_heads_mix.h"
 
 // One tile of mixed logits, in base 2, queries in the lanes: [H, keys, lanes]. The one place that
@@ -133,6 +134,10 @@ struct LogitTiles {
       return;
     }
     fill_mask(h, heads, key, rows);
+    drop_again(rows, values);
+  }
+  // With the mask of the last drop() of a head.
+  void drop_again(int64_t rows, T* values) const {
     for (int64_t at = 0; at < rows * lanes; at += kWidth<T>) {
       store(values + at, load(values + at) * load(edge + at));
     }
@@ -203,22 +208,13 @@ struct LogitTiles {
     }
   }
 
-  // edge[rows, lanes]: the dropout mask of head `h`, [B, heads, Tq, Tk] in row-major order; one
-  // block of random words serves four keys.
+  // edge[rows, lanes]: the dropout mask of head `h`, [B, heads, Tq, Tk] in row-major order.
   void fill_mask(int64_t h, int64_t heads, int64_t key, int64_t rows) const {
-    const T kept = static_cast<T>(args.kept);
-    if (count < lanes) fill(edge, rows * lanes, kept);
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t first =
-          ((segment.batch * heads + h) * segment.queries + query + i) * segment.keys + key;
-      for (int64_t r = 0; r < rows;) {
-        const uint64_t element = static_cast<uint64_t>(first + r);
-        const Philox4 block = philox4x32(segment.seed, element / 4);
-        for (uint64_t word = element % 4; word < 4 && r < rows; ++word, ++r) {
-          edge[r * lanes + i] = block.word[word] >= args.drop_threshold ? kept : T(0);
-        }
-      }
-    }
+    const int64_t first =
+        ((segment.batch * heads + h) * segment.queries + query) * segment.keys + key;
+    const auto threshold = static_cast<uint32_t>(args.drop_threshold);
+    dropout_tile({segment.seed, threshold, first, segment.keys}, static_cast<T>(args.kept), rows,
+                 lanes, edge, lanes);
   }
 };
 

@@ -138,7 +138,8 @@ void row_weights(const SparseRows& rows, const T* left, const T* right, T* weigh
 struct NeighbourhoodAttention : torch::autograd::Function<NeighbourhoodAttention> {
   static Tensor forward(AutogradContext* ctx, const std::shared_ptr<const SparseRows>& rows,
                         const Tensor& given_z, const Tensor& given_left, const Tensor& given_right,
-                        const Tensor& keep) {
+                        const std::optional<Tensor>& kept) {
+    const Tensor keep = kept.value_or(Tensor());
     const Tensor z = given_z.contiguous(), left = given_left.contiguous(),
                  right = given_right.contiguous();
     const int64_t heads = z.size(1), width = z.size(2);
@@ -256,7 +257,8 @@ Tensor sparse_linear(const std::shared_ptr<const SparseRows>& rows, const Tensor
 
 Tensor neighbourhood_attention(const std::shared_ptr<const SparseRows>& rows, const Tensor& z,
                                const Tensor& left, const Tensor& right, const Tensor& keep) {
-  return NeighbourhoodAttention::apply(rows, z, left, right, keep);
+  return NeighbourhoodAttention::apply(rows, z, left, right,
+                                       keep.defined() ? std::optional(keep) : std::nullopt);
 }
 
 }  // namespace headloom::tasks::graph

@@ -22,7 +22,7 @@ from headloom.ops.h_transformer import (
     h_attention_weights,
 )
 from headloom.ops.light_conv import dynamic_conv, light_conv
-from headloom.ops.symmetric import symmetric_attention
+from headloom.ops.symmetric import nearest_pairwise, ordinary_projections, symmetric_attention
 from headloom.ops.talking_heads import talking_heads_attention
 
 __all__ = [
@@ -34,6 +34,8 @@ __all__ = [
     "h_attention_weights",
     "light_conv",
     "maximum_mean_discrepancy",
+    "nearest_pairwise",
+    "ordinary_projections",
     "sinkhorn_divergence",
     "symmetric_attention",
     "talking_heads_attention",

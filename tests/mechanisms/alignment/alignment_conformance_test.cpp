@@ -66,35 +66,8 @@ Case transport_case(const std::string& id, const Sizes& s, Options options = {},
   return c;
 }
 
-Operator transport() {
-  const Input queries = padding("query_mask", kQueryRows), keys = padding("key_mask", kKeyRows);
-  const Options euclidean{{"cost", std::string("euclidean")}};
-  Operator op;
-  op.name = "conditional_transport";
-  op.run = run_transport;
-  op.reference = [](const Arguments& a) {
-    return std::vector{transport_reference(a["u"], a["v"], a["f"], a["g"], transport_call(a))};
-  };
-  op.cases = {
-      transport_case("plain", {}),
-      transport_case("cold", {}, {{"temperature", 0.1}, {"rho", 0.3}}),
-      transport_case("euclidean", {}, euclidean),
-      transport_case("euclidean_cold", {},
-                     {{"cost", std::string("euclidean")}, {"temperature", 0.05}}),
-      transport_case("one_way", {.H = 1}, {{"rho", 1.0}}),
-      transport_case("other_way", {.H = 1}, {{"rho", 0.0}}),
-      transport_case("one_pair", {.M = 1, .N = 1}),
-      transport_case("no_heads", {.H = 0}),
-      transport_case("masked", {}, {}, {queries, keys}),
-      transport_case("masked_queries_cold", {}, {{"temperature", 0.1}}, {queries}),
-      transport_case("masked_euclidean", {}, euclidean, {queries, keys}),
-      transport_case("nothing_left", {}, {}, {padding("query_mask", {"xxxxxxx", "......."})}),
-      transport_case("tiles", {.B = 1, .H = 1, .M = 70, .N = 131, .r = 16, .p = 17}),
-      transport_case("ranges", {.B = 1, .H = 1, .M = 530, .N = 9, .r = 3, .p = 2}),
-  };
-  op.golden = "conditional_transport.txt";
-  op.of_length = [](int64_t n) { return transport_case("", {.B = 1, .H = 1, .M = n, .N = n}); };
-  op.refusals = {
+std::vector<Refusal> transport_refusals() {
+  return {
       {"rank",
        [] {
          const Tensor x = at::ones({3});
@@ -126,6 +99,37 @@ Operator transport() {
        },
        {"\"cosine\" or \"euclidean\"", "manhattan"}},
   };
+}
+
+Operator transport() {
+  const Input queries = padding("query_mask", kQueryRows), keys = padding("key_mask", kKeyRows);
+  const Options euclidean{{"cost", std::string("euclidean")}};
+  Operator op;
+  op.name = "conditional_transport";
+  op.run = run_transport;
+  op.reference = [](const Arguments& a) {
+    return std::vector{transport_reference(a["u"], a["v"], a["f"], a["g"], transport_call(a))};
+  };
+  op.cases = {
+      transport_case("plain", {}),
+      transport_case("cold", {}, {{"temperature", 0.1}, {"rho", 0.3}}),
+      transport_case("euclidean", {}, euclidean),
+      transport_case("euclidean_cold", {},
+                     {{"cost", std::string("euclidean")}, {"temperature", 0.05}}),
+      transport_case("one_way", {.H = 1}, {{"rho", 1.0}}),
+      transport_case("other_way", {.H = 1}, {{"rho", 0.0}}),
+      transport_case("one_pair", {.M = 1, .N = 1}),
+      transport_case("no_heads", {.H = 0}),
+      transport_case("masked", {}, {}, {queries, keys}),
+      transport_case("masked_queries_cold", {}, {{"temperature", 0.1}}, {queries}),
+      transport_case("masked_euclidean", {}, euclidean, {queries, keys}),
+      transport_case("nothing_left", {}, {}, {padding("query_mask", {"xxxxxxx", "......."})}),
+      transport_case("tiles", {.B = 1, .H = 1, .M = 70, .N = 131, .r = 16, .p = 17}),
+      transport_case("ranges", {.B = 1, .H = 1, .M = 530, .N = 9, .r = 3, .p = 2}),
+  };
+  op.golden = "conditional_transport.txt";
+  op.of_length = [](int64_t n) { return transport_case("", {.B = 1, .H = 1, .M = n, .N = n}); };
+  op.refusals = transport_refusals();
   op.large = {
       transport_case("both_ways", {.B = 1, .H = 1, .M = 65536, .N = 65536, .r = 16, .p = 16})};
   return op;
@@ -167,6 +171,38 @@ Case pair_case(const std::string& id, const Sizes& s, Options options = {},
   return c;
 }
 
+std::vector<Refusal> sinkhorn_refusals() {
+  return {
+      {"eps",
+       [] {
+         sinkhorn_divergence(at::ones({1, 1, 2, 3}), at::ones({1, 1, 2, 3}), {.eps = 0.0});
+       },
+       {"eps above 0"}},
+      {"iterations",
+       [] {
+         sinkhorn_divergence(at::ones({1, 1, 2, 3}), at::ones({1, 1, 2, 3}), {.max_iter = 0});
+       },
+       {"max_iter of at least 1"}},
+      {"tolerance",
+       [] {
+         sinkhorn_divergence(at::ones({1, 1, 2, 3}), at::ones({1, 1, 2, 3}), {.tol = -1.0});
+       },
+       {"tol of at least 0"}},
+      {"gradient",
+       [] {
+         sinkhorn_divergence(at::ones({1, 1, 2, 3}), at::ones({1, 1, 2, 3}),
+                             {.gradient = "unrolled"});
+       },
+       {"\"envelope\" or \"implicit\"", "unrolled"}},
+      {"mask",
+       [] {
+         sinkhorn_divergence(at::ones({1, 1, 2, 3}), at::ones({1, 1, 2, 3}),
+                             {.query_mask = at::zeros({1, 3}, at::kBool)});
+       },
+       {"query_mask of shape"}},
+  };
+}
+
 Operator sinkhorn() {
   const Input queries = padding("query_mask", kQueryRows), keys = padding("key_mask", kKeyRows);
   const Options sharp{{"sharp", true}, {"debiased", false}, {"gradient", std::string("implicit")}};
@@ -197,35 +233,7 @@ Operator sinkhorn() {
     return pair_case("", {.B = 1, .H = 1, .M = n, .N = n}, {{"max_iter", int64_t{20}}});
   };
   op.double_backward = DoubleBackward::kRefused;
-  op.refusals = {
-      {"eps",
-       [] {
-         sinkhorn_divergence(at::ones({1, 1, 2, 3}), at::ones({1, 1, 2, 3}), {.eps = 0.0});
-       },
-       {"eps above 0"}},
-      {"iterations",
-       [] {
-         sinkhorn_divergence(at::ones({1, 1, 2, 3}), at::ones({1, 1, 2, 3}), {.max_iter = 0});
-       },
-       {"max_iter of at least 1"}},
-      {"tolerance",
-       [] {
-         sinkhorn_divergence(at::ones({1, 1, 2, 3}), at::ones({1, 1, 2, 3}), {.tol = -1.0});
-       },
-       {"tol of at least 0"}},
-      {"gradient",
-       [] {
-         sinkhorn_divergence(at::ones({1, 1, 2, 3}), at::ones({1, 1, 2, 3}),
-                             {.gradient = "unrolled"});
-       },
-       {"\"envelope\" or \"implicit\"", "unrolled"}},
-      {"mask",
-       [] {
-         sinkhorn_divergence(at::ones({1, 1, 2, 3}), at::ones({1, 1, 2, 3}),
-                             {.query_mask = at::zeros({1, 3}, at::kBool)});
-       },
-       {"query_mask of shape"}},
-  };
+  op.refusals = sinkhorn_refusals();
   op.large = {pair_case("few_iterations", {.B = 1, .H = 1, .M = 65536, .N = 65536, .r = 16},
                         {{"max_iter", int64_t{2}}, {"debiased", false}, {"eps", 8.0}})};
   return op;

@@ -218,6 +218,8 @@ Operator h_attention_operator() {
   op.golden = "h_attention.txt";
   op.dropout_option = "dropout_p";
   op.dropout_multipliers = dropout_multipliers;
+  // Three times the arguments, and outputs and gradients, which are as large as the arguments.
+  op.memory_factor = 4.0;
   const Sizes large{.B = 1, .H = 1, .T = 65536, .D = 16, .E = 16};
   op.large = {make("causal", inputs(large), {{"causal", true}, {"block_size", int64_t{16}}}),
               make("bidirectional", inputs(large), {{"block_size", int64_t{32}}}),

@@ -51,7 +51,9 @@ TEST(HAttentionDecoding, StepsEqualTheWholePass) {
     const HAttentionOptions options = options_of(block, fine, bias);
     const Tensor whole = h_attention(x.q, x.k, x.v, options);
     // One by one from the start, and after first steps of every kind of length.
-    for (const int64_t prefix : {0, 1, 2 * block, 2 * block + 1, 4 * block, 8 * block - 1, 77}) {
+    const std::vector<int64_t> prefixes{0, 1, 2 * block, 2 * block + 1, 4 * block, 8 * block - 1,
+                                        77};
+    for (const int64_t prefix : prefixes) {
       HAttentionState state(options);
       std::vector<Tensor> outs;
       if (prefix > 0) outs.push_back(x.step(state, 0, prefix));

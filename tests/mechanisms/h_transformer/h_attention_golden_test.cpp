@@ -128,11 +128,14 @@ TEST_P(HAttentionGolden, Masked) {
   expect(holes.sum(), {17.70312197});
 }
 
+std::string path_name(const ::testing::TestParamInfo<Path>& info) {
+  const std::vector<std::string> names{"Operator", "Reference", "ByLevel"};
+  return names.at(info.index);
+}
+
 INSTANTIATE_TEST_SUITE_P(Paths, HAttentionGolden,
                          ::testing::Values(&by_operator, &h_attention_reference, &by_level),
-                         [](const auto& info) {
-                           return std::vector{"Operator", "Reference", "ByLevel"}[info.index];
-                         });
+                         path_name);
 
 }  // namespace
 }  // namespace headloom::testing

@@ -1,6 +1,6 @@
 // The ways in which the processor computes a call agree: instruction sets, sizes of tiles, strip
 // and two-pass form on both sides of the switch, teams of workers; and the tiles of other devices.
-#include "headloom/base/parallel.h"
+#include "headloom/base/check.h"
 #include "headloom/mechanisms/talking_heads/talking_heads_driver.h"
 #include "tests/mechanisms/talking_heads/talking_heads_cases.h"
 

@@ -139,11 +139,12 @@ TEST(TalkingHeadsMixer, PaperInitialisation) {
 
 // Values of the rule in T5's code.
 TEST(TalkingHeadsMixer, BucketsOfT5) {
-  const Tensor position = at::tensor({-200, -128, -100, -16, -15, -3, -1, 0, 1, 7, 8, 20, 200});
+  const Tensor position =
+      at::tensor({-200, -128, -100, -16, -15, -3, -1, 0, 1, 7, 8, 20, 200}, at::kLong);
   EXPECT_TRUE(at::equal(t5_buckets(position, true, 32, 128),
-                        at::tensor({31, 31, 30, 16, 15, 3, 1, 0, 0, 0, 0, 0, 0})));
+                        at::tensor({31, 31, 30, 16, 15, 3, 1, 0, 0, 0, 0, 0, 0}, at::kLong)));
   EXPECT_TRUE(at::equal(t5_buckets(position, false, 32, 128),
-                        at::tensor({15, 15, 15, 10, 9, 3, 1, 0, 17, 23, 24, 26, 31})));
+                        at::tensor({15, 15, 15, 10, 9, 3, 1, 0, 17, 23, 24, 26, 31}, at::kLong)));
 }
 
 // The bias of a pair depends on its distance alone, and on the table through its bucket.

@@ -159,7 +159,7 @@ TEST_F(MaskedLm, HeadSeesTheChosenPositionsOnly) {
   Batch batch = make()->train_batch(0);
   const at::Tensor chosen = model.forward(batch);
   const at::Tensor where = batch.targets != kNotPredicted;
-  batch.targets = {};
+  batch.targets = at::Tensor();
   const at::Tensor all = model.forward(batch);  // [B, T, V]
   EXPECT_EQ(
       headloom::testing::differs_by_more_than_rounding(chosen, all.index({where}).to(at::kDouble)),

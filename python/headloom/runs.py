@@ -6,7 +6,9 @@
 """
 
 import dataclasses
+import shutil
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import torch
 
@@ -50,6 +52,8 @@ def _parse(text, path):
 def _config_of(recipe, path):
     """The recipe's [model] and [mixer]."""
     model, mixer = dict(recipe["model"]), dict(recipe["mixer"])
+    for key in ("ffn_dropout", "decoder_layers"):  # of encoder-decoders alone
+        model.pop(key, None)
     known = {field.name for field in fields(TransformerConfig)} - {"mixer", "mixer_options"}
     for key in model:
         if key not in known:
@@ -127,7 +131,7 @@ def load(run_dir, *, device="cpu"):
     weights, averages = _without_objective(weights), _without_objective(averages)
     if not weights:
         _fail(str(run_dir), "the weights of a model", "none")
-    module = maker.make(_config_of(recipe, path), options, weights)
+    module = maker.make(_config_of(recipe, path), recipe, weights)
     live = _live(module)
     _copy_strictly(str(run_dir), weights, live)
     if averages:
@@ -146,4 +150,6 @@ def save(module, run_dir):
     if not isinstance(run, Run):
         _fail("save", "a module that headloom.load() made", type(module).__name__)
     _checkpoint.write_best(run_dir, run.step, _live(module), run.recipe_text)
+    for tokenizer in Path(run.folder).glob("*tokenizer.json"):
+        shutil.copy(tokenizer, run_dir)
     module.run = dataclasses.replace(run, folder=str(run_dir), weights="best")

@@ -4,10 +4,19 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from headloom.nn import LanguageModel, Transformer, generate
+from headloom.nn import (
+    EncoderDecoder,
+    EncoderDecoderConfig,
+    LanguageModel,
+    MixerChoice,
+    Transformer,
+    generate,
+)
 
 # By task: the model and the keys of a recipe's [task] that it was written for. A key that is not
-# among them may change the model in a way that is not known here.
+# among them may change the model in a way that is not known here. A model is made by
+# make(config, recipe, weights), with the recipe's [model] and [mixer] in config; sizes that the
+# recipe leaves to the data are those of the weights.
 TASKS = {}
 
 
@@ -34,8 +43,8 @@ def _mean(hidden, padding):
     return (hidden * kept).sum(1) / kept.sum(1)
 
 
-def _pooling(options):
-    pooling = options.get("pooling", "cls")
+def _pooling(recipe):
+    pooling = recipe["task"].get("pooling", "cls")
     if pooling not in ("cls", "mean"):
         raise ValueError(f'pooling: expected "cls" or "mean"; found "{pooling}".')
     return pooling
@@ -51,10 +60,10 @@ class ByteModel(nn.Module):
         self.model = LanguageModel(config, tie_embedding)
 
     @classmethod
-    def make(cls, config, options, weights):
+    def make(cls, config, recipe, weights):
         config.vocabulary = weights["model.transformer.embedding.weight"].size(0)
         config.causal = True
-        return cls(config, options.get("tie_embedding", True))
+        return cls(config, recipe["task"].get("tie_embedding", True))
 
     def forward(self, tokens, key_padding_mask=None, cu_seqlens=None):
         return self.model(tokens, key_padding_mask, cu_seqlens)
@@ -90,10 +99,10 @@ class ListOpsModel(nn.Module):
                 self.encoder.embedding.weight[self.CLASS].zero_()
 
     @classmethod
-    def make(cls, config, options, weights):
+    def make(cls, config, recipe, weights):
         config.vocabulary = weights["encoder.embedding.weight"].size(0)
         config.causal = False
-        return cls(config, _pooling(options))
+        return cls(config, _pooling(recipe))
 
     def forward(self, tokens, key_padding_mask=None):
         """Without a mask, tokens of 0 are padding."""
@@ -130,10 +139,10 @@ class MaskedLanguageModel(nn.Module):
             nn.init.normal_(self.output.weight, 0.0, 0.02)
 
     @classmethod
-    def make(cls, config, options, weights):
+    def make(cls, config, recipe, weights):
         config.vocabulary = weights["encoder.embedding.weight"].size(0)
         config.causal = False
-        return cls(config, options.get("tie_embedding", True))
+        return cls(config, recipe["task"].get("tie_embedding", True))
 
     def forward(self, tokens, key_padding_mask=None, cu_seqlens=None):
         hidden = self.encoder(tokens, key_padding_mask, cu_seqlens)
@@ -159,13 +168,64 @@ class ClassificationModel(nn.Module):
         self.classifier = _linear(config.dim, classes)
 
     @classmethod
-    def make(cls, config, options, weights):
+    def make(cls, config, recipe, weights):
         config.vocabulary = weights["encoder.embedding.weight"].size(0)
         config.causal = False
-        return cls(config, weights["classifier.weight"].size(0), _pooling(options))
+        return cls(config, weights["classifier.weight"].size(0), _pooling(recipe))
 
     def forward(self, tokens, key_padding_mask=None):
         hidden = self.encoder(tokens, key_padding_mask)  # [B, T, C]
         pooled = hidden[:, 0] if self.pooling == "cls" else _mean(hidden, key_padding_mask)
         pooled = functional.dropout(self.pooler(pooled).tanh(), self.dropout, self.training)
         return self.classifier(pooled)
+
+
+@_task(
+    "translation",
+    "tokenizer source_tokenizer target_tokenizer train_source train_target validation_source "
+    "validation_target test_source test_target vocabulary evaluate_on max_tokens longest label_smoothing "
+    "share_embeddings tie_output beam length_penalty length_alpha length_ratio length_extra "
+    "no_repeat_ngram bleu_tokenizer split_compounds bleu_lowercase",
+)
+class TranslationModel(nn.Module):
+    """The model of the task translation: source [B, S] and target [B, T] -> logits [B, T, V]. ``model`` is a
+    :class:`headloom.nn.EncoderDecoder`; the ids are those of the tokenizers in the run's folder."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.model = EncoderDecoder(config)
+
+    @classmethod
+    def make(cls, config, recipe, weights):
+        def choice(part, name, options):
+            stated = dict(recipe.get(part, {}))
+            name = stated.pop("name", name)
+            options = stated if part in recipe else options
+            return MixerChoice(name, config.heads, config.mixing_dropout, options)
+
+        share = "model.target_embedding.weight" not in weights
+        target = "source" if share else "target"
+        return cls(
+            EncoderDecoderConfig(
+                source_vocabulary=weights["model.source_embedding.weight"].size(0),
+                target_vocabulary=weights[f"model.{target}_embedding.weight"].size(0),
+                dim=config.dim,
+                ffn=config.ffn,
+                encoder_layers=config.layers,
+                decoder_layers=recipe["model"].get("decoder_layers", 0) or config.layers,
+                norm=config.norm,
+                positions=config.positions,
+                max_length=config.max_length,
+                activation=config.activation,
+                dropout=config.dropout,
+                ffn_dropout=recipe["model"].get("ffn_dropout", 0.0),
+                share_embeddings=share,
+                tie_output="model.output.weight" not in weights,
+                encoder_mixer=choice("encoder_mixer", config.mixer, config.mixer_options),
+                decoder_mixer=choice("decoder_mixer", config.mixer, config.mixer_options),
+                cross_mixer=choice("cross_mixer", "dot_product", {}),
+            )
+        )
+
+    def forward(self, source, target, source_padding_mask=None):
+        return self.model(source, target, source_padding_mask)

@@ -200,6 +200,53 @@ def test_a_masked_language_model_goes_there_and_back(folder, tied, tmp_path):
     assert uniform["perplexity"] == pytest.approx(400, rel=1e-5) != figures["perplexity"]
 
 
+def translation_batch(tokenizer, lines):
+    """[B, T] ids padded with the end, and where the padding is."""
+    begin, end = tokenizer.token_to_id("<s>"), tokenizer.token_to_id("</s>")
+    rows = [tokenizer.encode(line, add_special_tokens=False).ids for line in lines]
+    pad = torch.nn.utils.rnn.pad_sequence
+    ended = pad([torch.tensor([*row, end]) for row in rows], True, padding_value=-100)
+    begun = pad([torch.tensor([begin, *row]) for row in rows], True, padding_value=end)
+    return ended, begun
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        (
+            "mixer.name=dynamic_conv",
+            "encoder_mixer.name=talking_heads",
+            "model.decoder_layers=2",
+            "model.norm=pre",
+            "task.share_embeddings=false",
+            "task.tie_output=false",
+        ),
+    ],
+    ids=("one-mechanism", "one-each"),
+)
+def test_translation_has_the_commands_figures(folder, tmp_path, overrides):
+    tokenizers = pytest.importorskip("tokenizers")
+    run = folder / f"translation-{len(overrides)}"
+    command.train("translation", run, *overrides)
+    model = headloom.load(run)
+    tokenizer = tokenizers.Tokenizer.from_file(str(next(run.glob("*tokenizer.json"))))
+    data = command.ROOT / "recipes" / "smoke" / "translation"
+    source, target = (
+        (data / f"validation.{side}").read_text(encoding="utf-8").splitlines()
+        for side in ("words", "digits")
+    )
+    ids, _ = translation_batch(tokenizer, source)
+    predicted, given = translation_batch(tokenizer, target)
+    with torch.no_grad():
+        logits = model(ids.clamp_min(0), given, ids < 0)
+    nats = functional.cross_entropy(logits.flatten(0, 1), predicted.flatten(), ignore_index=-100)
+    figures = command.evaluate(run)
+    torch.testing.assert_close(float(nats), figures["nats_per_token"], atol=0, rtol=1e-5)
+    headloom.save(model, tmp_path / "same")
+    assert command.evaluate(tmp_path / "same") == figures
+
+
 def headloom_copy(model, run):
     """The weights of a model in one that was just loaded from a run."""
     fresh = headloom.load(run)

@@ -100,7 +100,7 @@ class Symmetric(nn.Module):
         elif initial == "normal":
             pairwise = torch.randn_like(pairwise)
         elif initial == "nearest":
-            fit = torch.ops.headloom.nearest_pairwise(q_weight, q_bias, k_weight, k_bias, heads)
+            fit = operator("nearest_pairwise")(q_weight, q_bias, k_weight, k_bias, heads)
             q_weight, q_bias, pairwise, residual = (x.to(q_weight.dtype) for x in fit)
         self.register_parameter("pairwise", None if pairwise is None else nn.Parameter(pairwise))
         self.register_buffer("residual", residual)

@@ -9,6 +9,7 @@ tensor) fixes the mask; without one it is drawn from torch's default generator. 
 RuntimeError that names the operator, what was expected and what was found.
 """
 
+from headloom.ops._refusals import naming_itself
 from headloom.ops.alignment import (
     conditional_transport,
     maximum_mean_discrepancy,
@@ -39,3 +40,6 @@ __all__ = [
     "symmetric_attention",
     "talking_heads_attention",
 ]
+
+for _name in __all__:
+    globals()[_name] = naming_itself(globals()[_name])

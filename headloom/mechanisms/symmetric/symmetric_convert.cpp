@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
+#include <cmath>
 #include <tuple>
 
 #include "headloom/base/check.h"
@@ -82,6 +83,32 @@ Tensor best_dimensions(const Tensor& m, int64_t width) {
   return u;
 }
 
+// W [H, D, C + 1] with the constant's column, A [H, D, D], and what is left of the form [H].
+struct Form {
+  Tensor weight, pairwise, residual;
+};
+
+// The form nearest to q^T k, both [H, D, C + 1].
+Form fit(const Tensor& q, const Tensor& k) {
+  // Everything happens in the dimensions that either projection sees, m <= 2 D of them.
+  const Tensor basis = std::get<0>(at::linalg_qr(at::cat({q, k}, 1).mT()));      // [H, C + 1, m]
+  const Tensor m = at::matmul(at::matmul(q, basis).mT(), at::matmul(k, basis));  // [H, m, m]
+  const Tensor u = best_dimensions(m, q.size(1));
+  const Tensor kept = kept_by(u, m);  // [H, D, D]
+  // W and A share the magnitude so that A's is that of the identity.
+  const double root = std::sqrt(static_cast<double>(q.size(1)));
+  const Tensor size = (squared_norm(kept).sqrt() / root).clamp_min(1e-30);
+  Form form{at::matmul(u.mT(), basis.mT()) * size.sqrt(), kept / size, {}};
+  // The softmax is blind to the column of the keys' constant.
+  const int64_t inputs = q.size(2) - 1;
+  const Tensor whole = at::matmul(q.mT(), k.narrow(2, 0, inputs));
+  const Tensor found = at::matmul(at::matmul(form.pairwise.mT(), form.weight).mT(),
+                                  form.weight.narrow(2, 0, inputs));
+  const Tensor share = squared_norm(whole - found) / squared_norm(whole).clamp_min(1e-300);
+  form.residual = share.sqrt().view({q.size(0)});
+  return form;
+}
+
 }  // namespace
 
 OrdinaryProjections ordinary_projections(const Tensor& weight, const Tensor& bias,
@@ -113,30 +140,26 @@ PairwiseFit nearest_pairwise(const Tensor& q_weight, const Tensor& q_bias, const
   HEADLOOM_CHECK(q_weight.sizes() == k_weight.sizes(), kImport,
                  cat("k_weight of the shape of q_weight, ", q_weight.sizes()),
                  cat("shape ", k_weight.sizes()));
-  const at::NoGradGuard no_grad;
   const int64_t width = q_weight.size(0) / heads, inputs = q_weight.size(1);
-  const Tensor q = with_constant(q_weight, q_bias, heads);  // [H, D, C + 1]
-  const Tensor k = with_constant(k_weight, {}, heads);
-  // Everything happens in the dimensions that either projection sees, m <= 2 D of them.
-  const Tensor basis = std::get<0>(at::linalg_qr(at::cat({q, k}, 1).mT()));      // [H, C + 1, m]
-  const Tensor m = at::matmul(at::matmul(q, basis).mT(), at::matmul(k, basis));  // [H, m, m]
-  HEADLOOM_CHECK(m.size(-1) >= width, kImport, "heads no wider than the model",
+  HEADLOOM_CHECK(width <= inputs, kImport, "heads no wider than the model",
                  cat("D = ", width, ", C = ", inputs));
-  const Tensor u = best_dimensions(m, width);
-  const Tensor kept = kept_by(u, m);  // [H, D, D]
-  const Tensor whole = squared_norm(m);
-  const Tensor missing = (whole - squared_norm(kept)).clamp_min(0.0);
-  // W and A share the magnitude so that A's is that of the identity.
-  const Tensor size =
-      (squared_norm(kept).sqrt() / std::sqrt(static_cast<double>(width))).clamp_min(1e-30);
-  const Tensor weight = at::matmul(u.mT(), basis.mT()) * size.sqrt();  // [H, D, C + 1]
+  const at::NoGradGuard no_grad;
+  const Tensor q = with_constant(q_weight, q_bias, heads);  // [H, D, C + 1]
+  Form form = fit(q, with_constant(k_weight, {}, heads));
+  if (k_bias.defined()) {
+    const Form other = fit(q, with_constant(k_weight, k_bias, heads));
+    const Tensor better = (other.residual < form.residual).view({heads, 1, 1});
+    form.weight = at::where(better, other.weight, form.weight);
+    form.pairwise = at::where(better, other.pairwise, form.pairwise);
+    form.residual = at::minimum(other.residual, form.residual);
+  }
   const auto type = q_weight.scalar_type();
-  PairwiseFit fit;
-  fit.weight = weight.narrow(2, 0, inputs).reshape({heads * width, inputs}).to(type);
-  fit.bias = weight.select(2, inputs).reshape({heads * width}).to(type);
-  fit.pairwise = (kept / size).to(type);
-  fit.residual = (missing / whole.clamp_min(1e-300)).sqrt().view({heads});
-  return fit;
+  PairwiseFit found;
+  found.weight = form.weight.narrow(2, 0, inputs).reshape({heads * width, inputs}).to(type);
+  found.bias = form.weight.select(2, inputs).reshape({heads * width}).to(type);
+  found.pairwise = form.pairwise.to(type);
+  found.residual = form.residual;
+  return found;
 }
 
 namespace {

@@ -26,11 +26,12 @@ struct PairwiseFit {
 };
 
 // The pairwise form nearest to ordinary attention by least squares. Logits are x_i^T M x_j with M =
-// W^Q^T W^K, the biases taken in by a constant input (that of the keys, to which the softmax is
-// blind, left out). A pairwise form is an M whose row and column spaces are the same D dimensions;
-// U of those dimensions maximises |U^T M U|, from the joint spaces of M and M^T by a fixed-point
-// iteration that never gets worse. It finds the exact form where there is one; otherwise it may end
-// in a local optimum, and `residual` says how far from M that is.
+// W^Q^T W^K, the biases taken in by a constant input. A pairwise form is an M whose row and column
+// spaces are the same D dimensions; U of those dimensions maximises |U^T M U|, from the joint
+// spaces of M and M^T by a fixed-point iteration that never gets worse. It finds the exact form
+// where there is one; otherwise it may end in a local optimum, and `residual` says how far from M
+// that is. The softmax is blind to the bias of the keys: the residual leaves it out, and of the
+// fits with and without it each head takes the better.
 PairwiseFit nearest_pairwise(const at::Tensor& q_weight, const at::Tensor& q_bias,
                              const at::Tensor& k_weight, const at::Tensor& k_bias, int64_t heads);
 

@@ -41,7 +41,7 @@ def encode(path, lines):
 
 
 def repository_lines():
-    """What people write: prose, code, tables. Some 30,000 lines."""
+    """What people write: prose, code, tables."""
     lines = []
     for pattern in ("*.md", "docs/*.md", "headloom/**/*.h", "headloom/**/*.cpp", "python/**/*.py"):
         for path in sorted(ROOT.glob(pattern)):

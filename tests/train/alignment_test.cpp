@@ -59,7 +59,7 @@ std::vector<std::string> names(const NamedTensors& tensors) {
 }
 
 LoadedRun load(const std::string& folder) {
-  return load_run(folder, {}, {"tiny"},
+  return load_run(folder, {}, "", {"tiny"},
                   [](const Recipe&) { return std::make_unique<AttentiveTask>(); });
 }
 

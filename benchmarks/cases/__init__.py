@@ -4,6 +4,8 @@ import importlib
 
 MECHANISMS = [
     "dot_product",
+    "symmetric",
+    "symmetric_block",
     "talking_heads",
     "h_attention",
     "conditional_transport",

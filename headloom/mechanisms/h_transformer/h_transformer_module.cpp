@@ -120,8 +120,9 @@ Tensor HTransformerMixer::forward(const Tensor& x, const Masks& masks) {
   options.center_keys = center_keys_ && !config_.causal;
   options.key_padding_mask = as_optional(masks.key_padding_mask);
   options.cu_seqlens = as_optional(masks.cu_seqlens);
-  const Tensor mixed = h_attention(split_heads(q_proj_(x)), split_heads(k_proj_(x)),
-                                   split_heads(v_proj_(x)), options);
+  const Tensor q = split_heads(q_proj_(x)), k = split_heads(k_proj_(x));
+  note(is_training(), {q, k, masks.key_padding_mask, masks.key_padding_mask, masks.cu_seqlens});
+  const Tensor mixed = h_attention(q, k, split_heads(v_proj_(x)), options);
   return out_proj_(merge_heads(mixed));
 }
 
@@ -136,8 +137,9 @@ Tensor HTransformerMixer::cross(const Tensor& x, const Tensor& memory,
     options.key_padding_mask = memory_padding_mask;
     options.query_padding_mask = at::zeros_like(memory_padding_mask);
   }
-  const Tensor mixed = h_attention(split_heads(q_proj_(x)), split_heads(k_proj_(memory)),
-                                   split_heads(v_proj_(memory)), options);
+  const Tensor q = split_heads(q_proj_(x)), k = split_heads(k_proj_(memory));
+  note(is_training(), {q, k, {}, memory_padding_mask, {}});
+  const Tensor mixed = h_attention(q, k, split_heads(v_proj_(memory)), options);
   return out_proj_(merge_heads(mixed));
 }
 

@@ -3,6 +3,7 @@
 #include <torch/nn/modules/linear.h>
 
 #include "headloom/mechanisms/h_transformer/h_transformer.h"
+#include "headloom/mechanisms/query_key_source.h"
 #include "headloom/mechanisms/registry.h"
 
 namespace headloom {
@@ -20,7 +21,7 @@ namespace headloom {
 //     of distances with deviation 0.1; "xavier": as dot_product, distances at 0
 // With init = "xavier", bias = true and relative_bias = false it has the parameters of dot_product,
 // and up to 2R tokens it computes the same.
-class HTransformerMixer : public TokenMixer {
+class HTransformerMixer : public TokenMixer, public QueryKeySource {
  public:
   HTransformerMixer(const MixerConfig& config, OptionReader& options);
 
@@ -32,6 +33,7 @@ class HTransformerMixer : public TokenMixer {
   std::unique_ptr<MixerState> new_state(int64_t batch) const override;
   at::Tensor step(const at::Tensor& x, MixerState& state) override;
   double flops(int64_t length) const override;
+  int64_t query_width() const override { return config_.dim / config_.heads; }
 
  private:
   torch::nn::Linear projection(const char* name, bool bias, bool as_paper);

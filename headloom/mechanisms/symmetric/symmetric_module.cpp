@@ -5,7 +5,6 @@
 #include <cmath>
 
 #include "headloom/base/check.h"
-#include "headloom/mechanisms/symmetric/symmetric.h"
 #include "headloom/mechanisms/symmetric/symmetric_reference.h"
 #include "headloom/mechanisms/symmetric/symmetric_state.h"
 #include "headloom/tensor/gradients.h"
@@ -145,30 +144,48 @@ Tensor SymmetricMixer::merge_heads(const Tensor& x) const {
   return x.transpose(1, 2).reshape({x.size(0), x.size(2), config_.dim});
 }
 
+Tensor SymmetricMixer::attend(const Tensor& q, const Tensor& v, SymmetricOptions options) const {
+  options.symmetrize = form_ == "constrained";
+  return symmetric_attention(q, v, as_optional(raw_coefficients()), options);
+}
+
 Tensor SymmetricMixer::forward(const Tensor& x, const Masks& masks) {
   SymmetricOptions options;
   options.key_padding_mask = as_optional(masks.key_padding_mask);
   options.cu_seqlens = as_optional(masks.cu_seqlens);
   options.causal = config_.causal;
   options.dropout_p = dropout();
-  options.symmetrize = form_ == "constrained";
-  const Tensor mixed = symmetric_attention(split_heads(q_proj_(x), query_heads_),
-                                           split_heads(v_proj_(x), config_.heads),
-                                           as_optional(raw_coefficients()), options);
-  return out_proj_(merge_heads(mixed));
+  return out_proj_(merge_heads(attend(split_heads(q_proj_(x), query_heads_),
+                                      split_heads(v_proj_(x), config_.heads), options)));
+}
+
+Tensor SymmetricMixer::attend_memory(const Tensor& x, const Tensor& k, const Tensor& v,
+                                     const Tensor& padding_mask) {
+  SymmetricOptions options;
+  options.k = k;
+  options.key_padding_mask = as_optional(padding_mask);
+  options.dropout_p = dropout();
+  return out_proj_(merge_heads(attend(split_heads(q_proj_(x), query_heads_), v, options)));
 }
 
 Tensor SymmetricMixer::cross(const Tensor& x, const Tensor& memory,
                              const Tensor& memory_padding_mask) {
-  SymmetricOptions options;
-  options.k = split_heads(q_proj_(memory), query_heads_);
-  options.key_padding_mask = as_optional(memory_padding_mask);
-  options.dropout_p = dropout();
-  options.symmetrize = form_ == "constrained";
-  const Tensor mixed = symmetric_attention(split_heads(q_proj_(x), query_heads_),
-                                           split_heads(v_proj_(memory), config_.heads),
-                                           as_optional(raw_coefficients()), options);
-  return out_proj_(merge_heads(mixed));
+  return attend_memory(x, split_heads(q_proj_(memory), query_heads_),
+                       split_heads(v_proj_(memory), config_.heads), memory_padding_mask);
+}
+
+std::unique_ptr<MixerState> SymmetricMixer::new_cross_state(const Tensor& memory,
+                                                            const Tensor& memory_padding_mask) {
+  auto state = std::make_unique<SymmetricState>(2, memory_padding_mask);
+  state->append(
+      {split_heads(q_proj_(memory), query_heads_), split_heads(v_proj_(memory), config_.heads)});
+  return state;
+}
+
+Tensor SymmetricMixer::cross_step(const Tensor& x, const MixerState& state) {
+  const auto* seen = dynamic_cast<const SymmetricState*>(&state);
+  HEADLOOM_CHECK(seen, kWhere, "a state of its own new_cross_state()", "another mixer's state");
+  return attend_memory(x, seen->kept(0), seen->kept(1), seen->padding_mask());
 }
 
 std::unique_ptr<MixerState> SymmetricMixer::new_state(int64_t) const {
@@ -187,9 +204,7 @@ Tensor SymmetricMixer::step(const Tensor& x, MixerState& state) {
   SymmetricOptions options;
   options.k = seen.kept(0);
   options.causal = x.size(1) > 1;  // one query sees everything so far
-  options.symmetrize = form_ == "constrained";
-  return out_proj_(
-      merge_heads(symmetric_attention(q, seen.kept(1), as_optional(raw_coefficients()), options)));
+  return out_proj_(merge_heads(attend(q, seen.kept(1), options)));
 }
 
 // q' A (W x_j + b) is q' A W x_j and a term that the softmax over j does not see; the mean of W_v

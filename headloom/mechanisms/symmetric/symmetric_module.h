@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "headloom/mechanisms/registry.h"
+#include "headloom/mechanisms/symmetric/symmetric.h"
 #include "headloom/mechanisms/symmetric/symmetric_convert.h"
 
 namespace headloom {
@@ -43,6 +44,9 @@ class SymmetricMixer : public TokenMixer {
   at::Tensor forward(const at::Tensor& x, const Masks& masks) override;
   at::Tensor cross(const at::Tensor& x, const at::Tensor& memory,
                    const at::Tensor& memory_padding_mask) override;
+  std::unique_ptr<MixerState> new_cross_state(const at::Tensor& memory,
+                                              const at::Tensor& memory_padding_mask) override;
+  at::Tensor cross_step(const at::Tensor& x, const MixerState& state) override;
   std::unique_ptr<MixerState> new_state(int64_t batch) const override;
   at::Tensor step(const at::Tensor& x, MixerState& state) override;
   double flops(int64_t length) const override;
@@ -68,6 +72,10 @@ class SymmetricMixer : public TokenMixer {
   void add_coefficients(OptionReader& options);
   // What the operator takes: coefficients before a symmetric part is taken.
   at::Tensor raw_coefficients() const;
+  at::Tensor attend(const at::Tensor& q, const at::Tensor& v, SymmetricOptions options) const;
+  // k [B, Hq, S, D], v [B, H, S, D]: the memory's projections.
+  at::Tensor attend_memory(const at::Tensor& x, const at::Tensor& k, const at::Tensor& v,
+                           const at::Tensor& padding_mask);
   at::Tensor step_on_inputs(const at::Tensor& x, const at::Tensor& inputs);
   at::Tensor split_heads(const at::Tensor& x,
                          int64_t heads) const;        // [B, T, .] -> [B, heads, T, D]

@@ -12,11 +12,15 @@ namespace headloom {
 // writes in place.
 class SymmetricState : public MixerState {
  public:
-  explicit SymmetricState(size_t tensors) : kept_(tensors) {}
+  // padding_mask [B, S], or undefined: of a memory that all steps see.
+  explicit SymmetricState(size_t tensors, const at::Tensor& padding_mask = {})
+      : kept_(tensors), padding_mask_(padding_mask) {}
 
   // One [B, heads, n, width] for each tensor.
   void append(const std::vector<at::Tensor>& pieces);
   at::Tensor kept(size_t i) const { return kept_[i].narrow(2, 0, length_); }
+
+  const at::Tensor& padding_mask() const { return padding_mask_; }
 
   void reorder(const at::Tensor& index) override;
   int64_t length() const override { return length_; }
@@ -24,6 +28,7 @@ class SymmetricState : public MixerState {
 
  private:
   std::vector<at::Tensor> kept_;
+  at::Tensor padding_mask_;
   int64_t length_ = 0;
 };
 

@@ -275,8 +275,8 @@ TalkingHeadsMixer::Memory TalkingHeadsMixer::remember(const Tensor& memory) {
           by_key(m2l_, key_heads_, config_.heads), by_key(m2w_, config_.heads, value_heads_)};
 }
 
-Tensor TalkingHeadsMixer::attend(const Tensor& x, const Memory& memory,
-                                 TalkingHeadsOptions options) {
+Tensor TalkingHeadsMixer::attend(const Tensor& x, const Memory& memory, TalkingHeadsOptions options,
+                                 const Tensor& query_padding) {
   const auto by_query = [&](torch::nn::Linear& projection, int64_t in, int64_t out) {
     return projection ? std::optional(projection(x).unflatten(2, mix_shape(in, out)))
                       : std::nullopt;
@@ -290,8 +290,10 @@ Tensor TalkingHeadsMixer::attend(const Tensor& x, const Memory& memory,
   if (folded_scale_) options.scale = 1.0;
   options.dropout_p = dropout();
   options.dropout_site = dropout_site_;
-  const Tensor mixed = talking_heads_attention(split_heads(q_proj_(x), key_heads_), memory.k,
-                                               memory.v, options);  // [B, V, T, E]
+  const Tensor q = split_heads(q_proj_(x), key_heads_);
+  note(is_training(), {q, memory.k, query_padding, value_or_undefined(options.key_padding_mask),
+                       value_or_undefined(options.cu_seqlens_k)});
+  const Tensor mixed = talking_heads_attention(q, memory.k, memory.v, options);  // [B, V, T, E]
   return out_proj_(mixed.transpose(1, 2).flatten(2));
 }
 
@@ -301,7 +303,7 @@ Tensor TalkingHeadsMixer::forward(const Tensor& x, const Masks& masks) {
   options.cu_seqlens_q = options.cu_seqlens_k = as_optional(masks.cu_seqlens);
   options.causal = config_.causal;
   if (relative_bias_.defined()) options.relative_bias = relative(x.size(1), x.size(1));
-  return attend(x, remember(x), options);
+  return attend(x, remember(x), options, masks.key_padding_mask);
 }
 
 Tensor TalkingHeadsMixer::cross(const Tensor& x, const Tensor& memory,

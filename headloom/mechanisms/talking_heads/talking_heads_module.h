@@ -2,6 +2,7 @@
 
 #include <torch/nn/modules/linear.h>
 
+#include "headloom/mechanisms/query_key_source.h"
 #include "headloom/mechanisms/registry.h"
 #include "headloom/mechanisms/talking_heads/talking_heads.h"
 
@@ -22,7 +23,7 @@ namespace headloom {
 // 0.01 / (H C) for the dynamic projections. "identity" mixes by identity matrices, starts dynamic
 // projections and the relative bias at 0 and the rest as dot_product does, so that the mixer equals
 // plain attention and a trained model's weights can be loaded into it.
-class TalkingHeadsMixer : public TokenMixer {
+class TalkingHeadsMixer : public TokenMixer, public QueryKeySource {
  public:
   TalkingHeadsMixer(const MixerConfig& config, OptionReader& options);
 
@@ -32,6 +33,7 @@ class TalkingHeadsMixer : public TokenMixer {
   std::unique_ptr<MixerState> new_state(int64_t batch) const override;
   at::Tensor step(const at::Tensor& x, MixerState& state) override;
   double flops(int64_t length) const override;
+  int64_t query_width() const override { return key_width_; }
 
  private:
   struct Memory {
@@ -46,7 +48,8 @@ class TalkingHeadsMixer : public TokenMixer {
   std::vector<int64_t> mix_shape(int64_t in, int64_t out) const;
 
   Memory remember(const at::Tensor& memory);
-  at::Tensor attend(const at::Tensor& x, const Memory& memory, TalkingHeadsOptions options);
+  at::Tensor attend(const at::Tensor& x, const Memory& memory, TalkingHeadsOptions options,
+                    const at::Tensor& query_padding = {});
   at::Tensor relative(int64_t queries, int64_t keys) const;
   double dropout() const { return is_training() ? config_.dropout : 0.0; }
 

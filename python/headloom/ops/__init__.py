@@ -9,6 +9,7 @@ tensor) fixes the mask; without one it is drawn from torch's default generator. 
 RuntimeError that names the operator, what was expected and what was found.
 """
 
+from headloom.ops._refusals import naming_itself
 from headloom.ops.alignment import (
     conditional_transport,
     maximum_mean_discrepancy,
@@ -21,6 +22,7 @@ from headloom.ops.h_transformer import (
     h_attention_weights,
 )
 from headloom.ops.light_conv import dynamic_conv, light_conv
+from headloom.ops.symmetric import nearest_pairwise, ordinary_projections, symmetric_attention
 from headloom.ops.talking_heads import talking_heads_attention
 
 __all__ = [
@@ -32,6 +34,12 @@ __all__ = [
     "h_attention_weights",
     "light_conv",
     "maximum_mean_discrepancy",
+    "nearest_pairwise",
+    "ordinary_projections",
     "sinkhorn_divergence",
+    "symmetric_attention",
     "talking_heads_attention",
 ]
+
+for _name in __all__:
+    globals()[_name] = naming_itself(globals()[_name])

@@ -235,11 +235,13 @@ Operator symmetric() {
 const bool kJoined = join(symmetric());
 
 Mixer mixer(const std::string& id, Options options, std::vector<std::string> more) {
-  Mixer one{.id = "symmetric_" + id, .name = "symmetric", .options = std::move(options)};
-  one.parameters = {"q_proj.weight", "q_proj.bias",     "v_proj.weight",
-                    "v_proj.bias",   "out_proj.weight", "out_proj.bias"};
+  Mixer one{.id = "symmetric_" + id,
+            .name = "symmetric",
+            .options = std::move(options),
+            .parameters = {"q_proj.weight", "q_proj.bias", "v_proj.weight", "v_proj.bias",
+                           "out_proj.weight", "out_proj.bias"},
+            .cross = true};
   for (const std::string& name : more) one.parameters.push_back(name);
-  one.cross = true;
   return one;
 }
 

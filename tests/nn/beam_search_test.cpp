@@ -202,7 +202,7 @@ TEST(BeamSearch, LengthsStayWithinTheirBounds) {
   options.length_ratio = 0.0;
   options.length_extra = 0;
   const auto empty = beam_search(*model, source, {}, target_tokens(), options);
-  EXPECT_THAT(empty[0], testing::SizeIs(1));
+  EXPECT_THAT(empty[0], ::testing::SizeIs(1));
   EXPECT_THAT(empty[0][0].tokens, IsEmpty());
 }
 
@@ -224,7 +224,7 @@ TEST(BeamSearch, PrefixesAreKeptAndScored) {
                   log_probability(*model, source.narrow(0, static_cast<int64_t>(i), 1), tokens));
     }
   }
-  EXPECT_THAT(found[2], testing::SizeIs(1)) << "a prefix beyond the limit is all there is";
+  EXPECT_THAT(found[2], ::testing::SizeIs(1)) << "a prefix beyond the limit is all there is";
   EXPECT_EQ(found[2][0].tokens, prefixes[2]);
   const auto plain = beam_search(*model, source, {}, target_tokens(), options);
   expect_same({found[1]}, {plain[1]});

@@ -26,7 +26,7 @@ TEST(TaskRegistry, MakesTasksByName) {
 
 TEST(TaskRegistry, RefusesUnknownNames) {
   EXPECT_THAT(message_of([] { make_task("listop", {}, {}); }),
-              AllOf(HasSubstr("a task among classification, language_model, listops"),
+              AllOf(HasSubstr("a task among classification, graph, language_model"),
                     HasSubstr("Did you mean \"listops\"?")));
 }
 

@@ -2,11 +2,13 @@
 
 #include <torch/torch.h>
 
+#include <sstream>
+
 #include "headloom/tasks/translation/translation_task.h"
 #include "headloom/text/tokenizer_trainer.h"
 #include "tests/tasks/support.h"
 
-// Number words and the digits for them, in reverse order.
+// Number words and the digits for them.
 namespace headloom::tasks::translation {
 
 inline const char* const kWords[] = {"zero", "one", "two",   "three", "four",
@@ -24,7 +26,7 @@ inline NumberText number_text(int64_t lines, int64_t seed) {
     for (int64_t i = 0; i < count; ++i) {
       const int64_t digit = (line * 7 + i * (line / 3 + 3) + seed * 5 + line * line / 7) % 10;
       words += (i ? " " : "") + std::string(kWords[digit]);
-      digits = std::to_string(digit) + (i ? " " : "") + digits;
+      digits += (i ? " " : "") + std::to_string(digit);
     }
     text.words += words + '\n';
     text.digits += digits + '\n';
@@ -34,12 +36,14 @@ inline NumberText number_text(int64_t lines, int64_t seed) {
 
 inline std::string number_tokenizer() {
   text::TokenizerTrainerOptions options;
-  options.size = 290;
+  options.size = 320;  // whole words
   options.prefix_space = true;
   text::TokenizerTrainer trainer(options);
   const NumberText text = number_text(100, 0);
-  trainer.add(text.words);
-  trainer.add(text.digits);
+  for (const std::string& lines : {text.words, text.digits}) {
+    std::istringstream stream(lines);
+    for (std::string line; std::getline(stream, line);) trainer.add(line);
+  }
   return trainer.train().to_json();
 }
 

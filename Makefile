@@ -38,13 +38,13 @@ bench: everything  ## measure every mechanism against what a user would pick ins
 
 format: setup  ## rewrite C++ and Python in the house's format
 	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs .venv/bin/clang-format -i
-	$(PYTHON) -m ruff format python tests benchmarks scripts
-	$(PYTHON) -m ruff check --fix python tests benchmarks scripts
+	$(PYTHON) -m ruff format python tests benchmarks scripts examples
+	$(PYTHON) -m ruff check --fix python tests benchmarks scripts examples
 
 lint: setup  ## check formats, includes and Python
 	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs .venv/bin/clang-format --dry-run -Werror
-	$(PYTHON) -m ruff format --check python tests benchmarks scripts
-	$(PYTHON) -m ruff check python tests benchmarks scripts
+	$(PYTHON) -m ruff format --check python tests benchmarks scripts examples
+	$(PYTHON) -m ruff check python tests benchmarks scripts examples
 	$(PYTHON) scripts/check_includes.py
 
 clean:  ## remove what was built

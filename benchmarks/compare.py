@@ -67,8 +67,8 @@ def processor():
 
 
 def print_row(row):
-    peers = ", ".join(f"{name} {ms:.3f}" for name, ms in row["peers"].items())
-    best = min(row["peers"].values())
+    peers = ", ".join(f"{name} {ms:.3f}" for name, ms in (row["peers"] | row["rivals"]).items())
+    best = min(row["peers"].values(), default=float("nan"))
     print(
         f"{row['mechanism']:13} {row['case']:26} {row['dtype']:9} {row['pass']:17}"
         f"{row['headloom_ms']:10.3f} ms  best peer / headloom {best / row['headloom_ms']:6.2f}  "

@@ -31,9 +31,11 @@ class Case:
     forward_flops: float
     quick: bool = False
     compiled: str | None = None  # the peer that torch.compile gets
-    # What a user might pick instead though it computes something else: function and inputs. Timed,
-    # not compared.
-    rivals: dict[str, tuple] = field(default_factory=dict)
+    # What a user might pick instead though it computes something else: a function, or a function and what
+    # makes its own inputs. Timed, not compared, and not among the peers.
+    rivals: dict[str, Callable | tuple[Callable, Callable]] = field(default_factory=dict)
+    # What is run in float64 for the comparison; the first peer by default.
+    truth: Callable | None = None
     # The part of the inputs on which agreement is checked: float64 peers are slow.
     part: Callable = lambda tensors: tensors
     dtypes: list[torch.dtype] = field(default_factory=lambda: [torch.float32])
@@ -142,10 +144,10 @@ def check_functions(case, functions, inputs, dtype, run):
     rounding."""
     part = [t.detach().clone().requires_grad_() for t in case.part(inputs)]
     rounded = [t.detach().double().requires_grad_() for t in part]
-    peer = next(iter(case.peers.values()))
+    truth = case.truth or next(iter(case.peers.values()))
     with torch.no_grad():
-        grad = torch.randn_like(peer(*rounded)).to(dtype)
-    exact = run(peer, rounded, grad.double())
+        grad = torch.randn_like(truth(*rounded)).to(dtype)
+    exact = run(truth, rounded, grad.double())
     for name, function in functions.items():
         found = run(function, part, grad)
         check_agreement(f"{case.mechanism} {case.name} {name}", found, exact, dtype)
@@ -162,8 +164,9 @@ def measure(case, dtype, pass_name, limits, rounds, seconds):
     with torch.no_grad():
         grad = torch.randn_like(case.headloom(*inputs))
     calls = {name: (lambda f=f: run(f, inputs, grad)) for name, f in functions.items()}
-    for name, (function, make) in case.rivals.items():
-        own = [t.to(dtype).requires_grad_() for t in make()]
+    for name, rival in case.rivals.items():
+        function, make = rival if isinstance(rival, tuple) else (rival, None)
+        own = [t.to(dtype).requires_grad_() for t in make()] if make else inputs
         calls[name] = lambda f=function, own=own: run(f, own, grad)
     times = time_alternating(calls, rounds, seconds)
     milliseconds = times.pop("headloom")
@@ -182,7 +185,8 @@ def measure(case, dtype, pass_name, limits, rounds, seconds):
         "dtype": str(dtype).removeprefix("torch."),
         "pass": pass_name,
         "headloom_ms": milliseconds,
-        "peers": times,
+        "peers": {name: ms for name, ms in times.items() if name not in case.rivals},
+        "rivals": {name: times[name] for name in case.rivals},
         "floor_ms": floor,
         "of_peak": flops / limits["gflops"] / 1e6 / milliseconds,
         "of_copy": copied / milliseconds,

@@ -1,12 +1,16 @@
-# The trainer and the command: header-only libraries from the distribution, no others.
+# The trainer and the command: libraries from the distribution, header-only but for utf8proc.
 find_path(HEADLOOM_CLI11 CLI/CLI.hpp)
 find_path(HEADLOOM_TOMLPP toml++/toml.h)
 find_path(HEADLOOM_JSON nlohmann/json.hpp)
-if(NOT HEADLOOM_CLI11 OR NOT HEADLOOM_TOMLPP OR NOT HEADLOOM_JSON)
+find_path(HEADLOOM_UTF8PROC utf8proc.h)
+find_library(HEADLOOM_UTF8PROC_LIBRARY utf8proc)
+if(NOT HEADLOOM_CLI11 OR NOT HEADLOOM_TOMLPP OR NOT HEADLOOM_JSON OR NOT HEADLOOM_UTF8PROC
+   OR NOT HEADLOOM_UTF8PROC_LIBRARY)
   message(WARNING "headloom: the command and the trainer are left out: they expect the headers of CLI11, "
-                  "toml++ and nlohmann-json (Debian: libcli11-dev libtomlplusplus-dev "
-                  "nlohmann-json3-dev); found CLI11: ${HEADLOOM_CLI11}, toml++: ${HEADLOOM_TOMLPP}, "
-                  "json: ${HEADLOOM_JSON}. The shared library is built all the same.")
+                  "toml++ and nlohmann-json, and utf8proc (Debian: libcli11-dev libtomlplusplus-dev "
+                  "nlohmann-json3-dev libutf8proc-dev); found CLI11: ${HEADLOOM_CLI11}, toml++: "
+                  "${HEADLOOM_TOMLPP}, json: ${HEADLOOM_JSON}, utf8proc: ${HEADLOOM_UTF8PROC_LIBRARY}. "
+                  "The shared library is built all the same.")
   set(HEADLOOM_TOOLS OFF CACHE BOOL "" FORCE)
   return()
 endif()
@@ -14,8 +18,9 @@ endif()
 file(GLOB_RECURSE tool_sources CONFIGURE_DEPENDS text/*.cpp tasks/*.cpp train/*.cpp report/*.cpp)
 add_library(headloom_tools STATIC ${tool_sources})
 headloom_common(headloom_tools)
-target_include_directories(headloom_tools SYSTEM PUBLIC ${HEADLOOM_CLI11} ${HEADLOOM_TOMLPP} ${HEADLOOM_JSON})
-target_link_libraries(headloom_tools PUBLIC headloom)
+target_include_directories(headloom_tools SYSTEM PUBLIC ${HEADLOOM_CLI11} ${HEADLOOM_TOMLPP} ${HEADLOOM_JSON}
+                           ${HEADLOOM_UTF8PROC})
+target_link_libraries(headloom_tools PUBLIC headloom PRIVATE ${HEADLOOM_UTF8PROC_LIBRARY})
 headloom_uses_torch(headloom_tools)
 
 file(GLOB cli_sources CONFIGURE_DEPENDS cli/*.cpp)

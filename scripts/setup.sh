@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(build-essential cmake ninja-build ccache libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
-          libgtest-dev libgmock-dev libbenchmark-dev python3-venv)
+          libutf8proc-dev libgtest-dev libgmock-dev libbenchmark-dev python3-venv)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -59,10 +59,14 @@ suitable_torch .venv/bin/python >/dev/null || make_venv
 suitable_torch .venv/bin/python >/dev/null || { say "expected torch 2.11 to 2.13 in .venv; found none"; exit 1; }
 
 # The stamp spares later calls pip's start-up time.
-if ! cmp -s requirements-dev.txt .venv/requirements-dev.stamp; then
-  if .venv/bin/python -m pip install -q -r requirements-dev.txt; then
-    cp requirements-dev.txt .venv/requirements-dev.stamp
+install_requirements() {  # FILE WHAT_IS_MISSING_WITHOUT
+  cmp -s "$1" ".venv/${1%.txt}.stamp" && return
+  if .venv/bin/python -m pip install -q -r "$1"; then
+    cp "$1" ".venv/${1%.txt}.stamp"
   else
-    say "pip could not install requirements-dev.txt: the Python tests need it"
+    say "pip could not install $1: $2"
   fi
-fi
+}
+
+install_requirements requirements-dev.txt "the Python tests need it"
+install_requirements requirements-oracles.txt "tests that compare with these packages are skipped"

@@ -2,7 +2,17 @@
 
 import importlib
 
-MECHANISMS = ["dot_product", "light_conv", "dynamic_conv", "dynamic_conv_block"]
+MECHANISMS = [
+    "dot_product",
+    "symmetric",
+    "symmetric_block",
+    "talking_heads",
+    "h_attention",
+    "conditional_transport",
+    "light_conv",
+    "dynamic_conv",
+    "dynamic_conv_block",
+]
 
 
 def load(mechanism):

@@ -35,26 +35,31 @@ std::vector<std::string> option_names(const CLI::App& app) {
        nearest.empty() ? "See --help." : cat("Did you mean ", nearest, "?"));
 }
 
-// What the parser did not know, with the nearest name that it does.
-void refuse_unknown(const CLI::App& app) {
+// What the parser did not know, with the nearest name that it does. `where` is empty for the
+// application itself.
+void refuse_unknown(const CLI::App& app, const std::string& where = "") {
   for (const CLI::App* command : app.get_subcommands()) {
-    const std::vector<std::string> unknown = command->remaining();
-    if (unknown.empty()) continue;
-    const std::string where = command->get_name();
-    const std::string word = unknown[0].substr(0, unknown[0].find('='));
-    if (word.starts_with("-")) {
-      const std::vector<std::string> names = option_names(*command);
-      refuse(where, cat("options among ", join(names)), word, names);
-    }
-    refuse(where, "no further argument", unknown[0], {});
+    refuse_unknown(*command,
+                   where.empty() ? command->get_name() : cat(where, ' ', command->get_name()));
   }
   const std::vector<std::string> unknown = app.remaining();
   if (unknown.empty()) return;
-  if (unknown[0].starts_with("-")) {
-    refuse("command line", "a command, --help or --version", unknown[0], {"--help", "--version"});
+  const std::string word = unknown[0].substr(0, unknown[0].find('='));
+  const std::vector<std::string> commands = command_names(app), options = option_names(app);
+  const std::string place = where.empty() ? "command line" : where;
+  if (word.starts_with("-")) {
+    const std::string known = cat("options among ", join(options));
+    refuse(place, where.empty() ? "a command, --help or --version" : known, word, options);
   }
-  const std::vector<std::string> names = command_names(app);
-  refuse("command line", cat("a command among ", join(names)), unknown[0], names);
+  if (commands.empty()) refuse(place, "no further argument", unknown[0], {});
+  refuse(place, cat("a command among ", join(commands)), unknown[0], commands);
+}
+
+// "headloom data score"
+std::string chosen_command(const CLI::App& app) {
+  std::string name = app.get_name();
+  for (const CLI::App* command : app.get_subcommands()) name += ' ' + chosen_command(*command);
+  return name;
 }
 
 int dispatch(int argc, char** argv) {
@@ -72,6 +77,9 @@ int dispatch(int argc, char** argv) {
   add_eval(app, action);
   add_compare(app, action);
   add_generate(app, action);
+  add_translate(app, action);
+  add_average(app, action);
+  add_data(app, action);
   add_list(app, action);
   add_inspect(app, action);
   if (argc <= 1) {
@@ -88,9 +96,7 @@ int dispatch(int argc, char** argv) {
     return kDone;
   } catch (const CLI::ParseError& error) {
     refuse_unknown(app);
-    const auto chosen = app.get_subcommands();
-    const std::string where = chosen.empty() ? "headloom" : "headloom " + chosen[0]->get_name();
-    throw Error(cat(error.what(), ". See ", where, " --help."));
+    throw Error(cat(error.what(), ". See ", chosen_command(app), " --help."));
   }
   refuse_unknown(app);
   return action();

@@ -18,6 +18,9 @@ void add_train(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);
 void add_compare(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
+void add_translate(CLI::App& app, Action& action);
+void add_average(CLI::App& app, Action& action);
+void add_data(CLI::App& app, Action& action);
 void add_list(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 

@@ -55,6 +55,9 @@ train::Recipe read_recipe(const Arguments& arguments) {
     HEADLOOM_CHECK(seed >= 0, "compare", "seeds from 0 on", cat(seed));
   }
   for (const std::string& name : recipe.compare.mechanisms) find_mechanism(name);
+  HEADLOOM_CHECK(recipe.parts.encoder_mixer.name.empty() || recipe.parts.decoder_mixer.name.empty(),
+                 "compare", "a recipe that leaves encoder or decoder to [mixer], which varies",
+                 "both [encoder_mixer] and [decoder_mixer]", "Leave one of them out.");
   return recipe;
 }
 
@@ -77,8 +80,7 @@ train::Recipe recipe_of_run(const train::Recipe& shared, const std::string& mech
 // Builds every model once, so that a mistake in the last mechanism's options shows before the first
 // one has trained for hours.
 void check_models(const train::Recipe& recipe) {
-  const tasks::TaskConfig config{recipe.train.batch_size, recipe.train.seed, recipe.base_folder};
-  const auto task = tasks::make_task(recipe.task, config, recipe.task_options);
+  const auto task = train::make_task(recipe);
   for (const std::string& mechanism : recipe.compare.mechanisms) {
     task->make_model(recipe_of_run(recipe, mechanism, recipe.compare.seeds[0]).model);
   }

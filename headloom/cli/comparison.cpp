@@ -161,7 +161,8 @@ std::vector<report::Chart> charts_of(const Comparison& comparison) {
     }
   };
   add("Training loss", "loss", training_loss);
-  for (const auto& [name, value] : any_summary(comparison).final_metrics) {
+  // Closing metrics have no curve.
+  for (const auto& [name, value] : any_summary(comparison).best_metrics) {
     add("Validation " + name, name,
         [&](const RunLog& log) { return validation_metric(log, name); });
   }

@@ -21,7 +21,7 @@ namespace {
 constexpr int64_t kDefaultLength = 200;
 
 struct Arguments {
-  std::string folder;
+  std::string folder, weights;
   std::optional<std::string> prompt;
   std::optional<int64_t> length;
   nn::SamplingOptions sampling;
@@ -75,7 +75,7 @@ void stream_text(nn::LanguageModel& model, const tasks::TextGenerator& text,
 int generate_command(const Arguments& arguments) {
   check_arguments(arguments);
   const std::string prompt = read_prompt(arguments);
-  const train::LoadedRun run = train::load_run(arguments.folder);
+  const train::LoadedRun run = train::load_run(arguments.folder, {}, arguments.weights);
   const auto* text = dynamic_cast<const tasks::TextGenerator*>(run.task.get());
   HEADLOOM_CHECK(text, "generate", "a run of a task that writes text",
                  cat("task ", run.task->name()), "Train a language model.");
@@ -112,6 +112,8 @@ void add_generate(CLI::App& app, Action& action) {
   nn::SamplingOptions& sampling = arguments->sampling;
   command->add_option("FOLDER", arguments->folder, "Folder of a run")->required();
   command->add_option("--prompt", arguments->prompt, "Text to continue (default: standard input)");
+  command->add_option("--weights", arguments->weights,
+                      "best, newest or a safetensors file (default: best)");
   command->add_option("--length", arguments->length,
                       cat("Tokens to add (default: ", kDefaultLength, ")"));
   command->add_option("--temperature", sampling.temperature, "0 takes the most probable token")

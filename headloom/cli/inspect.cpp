@@ -54,17 +54,34 @@ report::Table tensor_table(const std::string& title, const train::NamedTensors& 
   return table;
 }
 
-// The mixer of each layer, with what it learns.
-report::Table layer_table(const std::string& mixer, const train::NamedTensors& model) {
-  static const std::regex pattern("(?:.*\\.)?blocks\\.([0-9]+)\\.mixer\\..*");
-  std::map<int64_t, int64_t> elements;
+std::string mixer_of_part(const train::Recipe& recipe, const std::string& part) {
+  const tasks::EncoderDecoderParts& parts = recipe.parts;
+  if (part == "decoder across") {
+    return parts.cross_mixer.name.empty() ? "dot_product" : parts.cross_mixer.name;
+  }
+  const std::string& stated =
+      part == "encoder" ? parts.encoder_mixer.name : parts.decoder_mixer.name;
+  return stated.empty() ? recipe.model.mixer : stated;
+}
+
+// The mixers of each layer, with what they learn.
+report::Table layer_table(const train::Recipe& recipe, const train::NamedTensors& model) {
+  static const std::regex pattern(
+      "(?:.*\\.)?(blocks|encoder|decoder)\\.([0-9]+)\\.(mixer|cross)\\..*");
+  std::map<std::pair<std::string, int64_t>, int64_t> elements;
   for (const auto& [name, tensor] : model) {
     std::smatch match;
-    if (std::regex_match(name, match, pattern)) elements[std::stoll(match[1])] += tensor.numel();
+    if (!std::regex_match(name, match, pattern)) continue;
+    std::string part = match[1] == "blocks" ? std::string() : match[1].str();
+    if (match[3] == "cross") part += " across";
+    elements[{part, std::stoll(match[2])}] += tensor.numel();
   }
   report::Table table{"Layers", {"layer", "mixer", "elements of the mixer"}, {}, ""};
   for (const auto& [layer, count] : elements) {
-    table.rows.push_back({std::to_string(layer), mixer, with_commas(count)});
+    const auto& [part, number] = layer;
+    const std::string mixer = part.empty() ? recipe.model.mixer : mixer_of_part(recipe, part);
+    table.rows.push_back({part.empty() ? std::to_string(number) : cat(part, ' ', number), mixer,
+                          with_commas(count)});
   }
   return table;
 }
@@ -88,7 +105,7 @@ std::string describe(const train::Checkpoint& checkpoint, const train::Recipe& r
                                 {"elements of the model", with_commas(elements)}},
                                ""};
   return cat(report::render_text(overview), "\n",
-             report::render_text(layer_table(recipe.model.mixer, checkpoint.model)), "\n",
+             report::render_text(layer_table(recipe, checkpoint.model)), "\n",
              report::render_text(tensor_table("Model", checkpoint.model)), "\n",
              report::render_text(tensor_table("Training state", checkpoint.state)), "\nRecipe\n",
              checkpoint.recipe);

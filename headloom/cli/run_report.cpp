@@ -1,5 +1,7 @@
 #include "headloom/cli/run_report.h"
 
+#include <cmath>
+
 #include "headloom/base/check.h"
 #include "headloom/cli/machine.h"
 #include "headloom/cli/output.h"
@@ -54,11 +56,12 @@ std::string with_commas(int64_t value) {
 report::Table summary_table(const train::RunSummary& summary) {
   report::Table table{"", {"metric", "at the end", cat("at step ", summary.best_step)}, {}, ""};
   for (const auto& [name, value] : summary.final_metrics) {
+    const double best = metric_of(summary.best_metrics, name);
     table.rows.push_back({name, report::format_number(value, 6),
-                          report::format_number(metric_of(summary.best_metrics, name), 6)});
+                          std::isnan(best) ? "" : report::format_number(best, 6)});
   }
-  table.note =
-      cat("Validation at step ", summary.step, ", and where ", summary.main_metric, " was best.");
+  table.note = cat("Validation at step ", summary.step, ", and at step ", summary.best_step,
+                   ", where it was best.");
   return table;
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "headloom/kernels/exp.h"
+#include "headloom/kernels/log.h"
 
 // The streaming softmax of Milakov and Gimelshein (2018), one query a lane: keys arrive in tiles,
 // the running maximum and sum of each lane are vertical operations, no reduction across lanes is
@@ -49,13 +49,21 @@ struct OnlineSoftmax {
   // Replaces scores[keys, kQueries] by 2^(score - maximum). True when a maximum moved, so that what
   // was gathered with the former weights is to be rescaled before anything is added to it.
   HEADLOOM_INLINE bool absorb(T* scores, int64_t keys, int64_t stride) {
-    Vec<T> next[kVectors], shift[kVectors];
-    unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA { next[j] = maximum[j]; });
-    for (int64_t i = 0; i < keys; ++i) {
+    // Two maxima a vector, so that they do not wait for each other.
+    Vec<T> next[kVectors], odd[kVectors], shift[kVectors];
+    unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA { next[j] = odd[j] = maximum[j]; });
+    int64_t i = 0;
+    for (; i + 2 <= keys; i += 2) {
       unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
-        next[j] = max(load(scores + i * stride + j * kWidth<T>), next[j]);
+        const T* score = scores + i * stride + j * kWidth<T>;
+        next[j] = max(load(score), next[j]);
+        odd[j] = max(load(score + stride), odd[j]);
       });
     }
+    unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
+      if (i < keys) next[j] = max(load(scores + i * stride + j * kWidth<T>), next[j]);
+      next[j] = max(odd[j], next[j]);
+    });
     bool moved = false;
     unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
       moved |= any(maximum[j] < next[j]);
@@ -68,7 +76,7 @@ struct OnlineSoftmax {
         maximum[j] = next[j];
       });
     }
-    for (int64_t i = 0; i < keys; ++i) {
+    for (i = 0; i < keys; ++i) {
       unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
         T* score = scores + i * stride + j * kWidth<T>;
         const Vec<T> weight = exp2(load(score) - shift[j]);
@@ -94,14 +102,13 @@ struct OnlineSoftmax {
   // log2_sum[i] = log2 of the sum of 2^logit of query i < count: 2^(logit - log2_sum) is then the
   // weight in a backward pass. -inf where nothing was seen; a backward pass must skip those.
   HEADLOOM_INLINE void log2_sums(T* log2_sum, int64_t count) const {
-    T maxima[kQueries], sums[kQueries];
     unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
-      store(maxima + j * kWidth<T>, finite_shift(maximum[j]));
-      store(sums + j * kWidth<T>, sum[j]);
+      const int64_t left = count - j * kWidth<T>;
+      if (left > 0) {
+        store_at(log2_sum + j * kWidth<T>, left < kWidth<T> ? left : int64_t{kWidth<T>},
+                 finite_shift(maximum[j]) + log2(sum[j]));
+      }
     });
-    for (int64_t i = 0; i < count; ++i) {
-      log2_sum[i] = maxima[i] + static_cast<T>(__builtin_log2(static_cast<double>(sums[i])));
-    }
   }
 
   HEADLOOM_INLINE static void multiply(T* out, int64_t rows, int64_t stride,

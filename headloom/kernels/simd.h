@@ -191,10 +191,11 @@ HEADLOOM_INLINE Mask<T> first_lanes(int64_t count) {
 }  // namespace headloom::kernels::HEADLOOM_ISA
 
 // Each adds, for float and double: fma(a, b, c) = a * b + c (one rounding where the processor has
-// the instruction), fnma = c - a * b, max(a, b) and min(a, b) (b where either is NaN), any(mask),
-// load_partial(p, count) (zeros in the other lanes) and store_partial(p, count, a) for
+// the instruction), fnma = c - a * b, max(a, b) and min(a, b) (b where either is NaN), sqrt(a),
+// any(mask), load_partial(p, count) (zeros in the other lanes) and store_partial(p, count, a) for
 // 0 <= count <= kWidth, which touch no byte beyond p + count, the four of them for BFloat16 and
-// Half, and keep_mask(p, count): the lanes whose byte p[i] is not zero.
+// Half, keep_mask(p, count): the lanes whose byte p[i] is not zero, and multiply_even(a, b): the
+// 64-bit products of every other 32-bit lane of unsigned integers, the first one on.
 #if defined(HEADLOOM_ISA_avx512)
 #include "headloom/kernels/simd_avx512.h"
 #elif defined(HEADLOOM_ISA_avx2)

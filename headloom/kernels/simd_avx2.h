@@ -38,6 +38,13 @@ HEADLOOM_INLINE Vec<double> min(Vec<double> a, Vec<double> b) {
   return {_mm256_min_pd(a.native, b.native)};
 }
 
+HEADLOOM_INLINE Vec<float> sqrt(Vec<float> a) {
+  return {(Vec<float>::Native)_mm256_sqrt_ps((__m256)a.native)};
+}
+HEADLOOM_INLINE Vec<double> sqrt(Vec<double> a) {
+  return {(Vec<double>::Native)_mm256_sqrt_pd((__m256d)a.native)};
+}
+
 HEADLOOM_INLINE Vec<float> load_partial(const float* p, int64_t count) {
   return {_mm256_maskload_ps(p, (__m256i)first_lanes<float>(count).native)};
 }
@@ -49,6 +56,10 @@ HEADLOOM_INLINE void store_partial(float* p, int64_t count, Vec<float> a) {
 }
 HEADLOOM_INLINE void store_partial(double* p, int64_t count, Vec<double> a) {
   _mm256_maskstore_pd(p, (__m256i)first_lanes<double>(count).native, a.native);
+}
+
+HEADLOOM_INLINE Lanes<double>::UInt multiply_even(Lanes<float>::UInt a, Lanes<float>::UInt b) {
+  return (Lanes<double>::UInt)_mm256_mul_epu32((__m256i)a, (__m256i)b);
 }
 
 HEADLOOM_INLINE Lanes<float>::UInt widen(HalfLanes bits) {

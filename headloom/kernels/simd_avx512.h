@@ -83,6 +83,13 @@ HEADLOOM_INLINE Vec<double> min(Vec<double> a, Vec<double> b) {
   return {_mm512_min_pd(a.native, b.native)};
 }
 
+HEADLOOM_INLINE Vec<float> sqrt(Vec<float> a) {
+  return {_mm512_sqrt_ps(a.native)};
+}
+HEADLOOM_INLINE Vec<double> sqrt(Vec<double> a) {
+  return {_mm512_sqrt_pd(a.native)};
+}
+
 HEADLOOM_INLINE Vec<float> load_partial(const float* p, int64_t count) {
   return {_mm512_maskz_loadu_ps(first_lanes<float>(count).native, p)};
 }
@@ -94,6 +101,10 @@ HEADLOOM_INLINE void store_partial(float* p, int64_t count, Vec<float> a) {
 }
 HEADLOOM_INLINE void store_partial(double* p, int64_t count, Vec<double> a) {
   _mm512_mask_storeu_pd(p, first_lanes<double>(count).native, a.native);
+}
+
+HEADLOOM_INLINE Lanes<double>::UInt multiply_even(Lanes<float>::UInt a, Lanes<float>::UInt b) {
+  return (Lanes<double>::UInt)_mm512_mul_epu32((__m512i)a, (__m512i)b);
 }
 
 HEADLOOM_INLINE Lanes<float>::UInt widen(HalfLanes bits) {

@@ -31,6 +31,19 @@ HEADLOOM_INLINE Vec<T> min(Vec<T> a, Vec<T> b) {
   return {a.native < b.native ? a.native : b.native};
 }
 
+HEADLOOM_INLINE Vec<float> sqrt(Vec<float> a) {
+  for (int i = 0; i < kWidth<float>; ++i) {
+    a.native[i] = __builtin_sqrtf(a.native[i]);
+  }
+  return a;
+}
+HEADLOOM_INLINE Vec<double> sqrt(Vec<double> a) {
+  for (int i = 0; i < kWidth<double>; ++i) {
+    a.native[i] = __builtin_sqrt(a.native[i]);
+  }
+  return a;
+}
+
 template <class T>
 HEADLOOM_INLINE Vec<T> load_lanes(const T* p, int64_t count) {
   Vec<T> a = zero<T>();
@@ -60,6 +73,11 @@ HEADLOOM_INLINE void store_partial(float* p, int64_t count, Vec<float> a) {
 }
 HEADLOOM_INLINE void store_partial(double* p, int64_t count, Vec<double> a) {
   store_lanes(p, count, a);
+}
+
+HEADLOOM_INLINE Lanes<double>::UInt multiply_even(Lanes<float>::UInt a, Lanes<float>::UInt b) {
+  using Wide = Lanes<double>::UInt;
+  return ((Wide)a & 0xffffffffu) * ((Wide)b & 0xffffffffu);
 }
 
 HEADLOOM_INLINE Lanes<float>::UInt widen(HalfLanes bits) {

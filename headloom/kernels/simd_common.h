@@ -34,6 +34,18 @@ HEADLOOM_INLINE Mask<T> keep_mask(const uint8_t* p, int64_t count) {
 }
 #endif
 
+// The upper and lower halves of the 64-bit products of 32-bit lanes.
+HEADLOOM_INLINE void multiply_words(Lanes<float>::UInt a, uint32_t factor, Lanes<float>::UInt& high,
+                                    Lanes<float>::UInt& low) {
+  using Word = Lanes<float>::UInt;
+  using Wide = Lanes<double>::UInt;
+  constexpr uint64_t kLow = 0xffffffffu;
+  const Word factors = Word{} + factor;
+  const Wide even = multiply_even(a, factors), odd = multiply_even((Word)((Wide)a >> 32), factors);
+  low = (Word)((even & kLow) | (odd << 32));
+  high = (Word)((even >> 32) | (odd & ~kLow));
+}
+
 HEADLOOM_INLINE Vec<float> bfloat16_lanes(HalfLanes bits) {
   return {(Lanes<float>::Native)(widen(bits) << 16)};
 }

@@ -13,6 +13,9 @@ namespace headloom::kernels {
 inline constexpr double kExp2ErrorF32 = 2.0e-7, kExp2ErrorF64 = 3e-16;
 inline constexpr double kExpErrorF32 = 1.0e-7, kExpErrorF64 = 3e-16;
 
+// The largest errors of log2, as a share of max(1, |log2 x|).
+inline constexpr double kLog2ErrorF32 = 1.5e-7, kLog2ErrorF64 = 4e-16;
+
 struct VectorMathTable {
   int width_f32;  // lanes of float
 
@@ -44,6 +47,10 @@ struct VectorMathTable {
                              int64_t columns, float* to, int64_t to_stride, float factor);
   void (*transpose_f32_f16)(const float* from, int64_t from_stride, int64_t rows, int64_t columns,
                             Half* to, int64_t to_stride, float factor);
+
+  // y[i] = log2(x[i]) for positive normal x and 0; y may be x.
+  void (*log2_f32)(const float* x, float* y, int64_t length);
+  void (*log2_f64)(const double* x, double* y, int64_t length);
 };
 
 // The kernels of one instruction set; refuses one that does not run here.

@@ -1,5 +1,6 @@
 #include "headloom/kernels/vector_math.h"
 
+#include "headloom/kernels/log.h"
 #include "headloom/kernels/row_softmax.h"
 #include "headloom/kernels/transpose.h"
 
@@ -22,6 +23,11 @@ void exp2_all(const T* x, T* y, int64_t length) {
 template <class T>
 void exp_all(const T* x, T* y, int64_t length) {
   map<T>(x, y, length, [](Vec<T> a) HEADLOOM_INLINE_LAMBDA { return exp(a); });
+}
+
+template <class T>
+void log2_all(const T* x, T* y, int64_t length) {
+  map<T>(x, y, length, [](Vec<T> a) HEADLOOM_INLINE_LAMBDA { return log2(a); });
 }
 
 template <class From, class To>
@@ -70,6 +76,8 @@ const VectorMathTable vector_math_table = {
     transpose_tile<double, double>,
     transpose_tile<BFloat16, float>,
     transpose_tile<float, Half>,
+    log2_all<float>,
+    log2_all<double>,
 };
 
 }  // namespace headloom::kernels::HEADLOOM_ISA

@@ -125,7 +125,7 @@ Memory EncoderDecoder::encode(const Tensor& source, const Tensor& source_padding
   return {encoder_norm_ ? encoder_norm_(x) : x, source_padding_mask};
 }
 
-Tensor EncoderDecoder::decode(const Tensor& target, const Memory& memory,
+Tensor EncoderDecoder::hidden(const Tensor& target, const Memory& memory,
                               const Tensor& target_padding_mask) {
   check_tokens(kWhere, target, config_.target_vocabulary);
   check_mask("target_padding_mask", target_padding_mask, target);
@@ -139,7 +139,12 @@ Tensor EncoderDecoder::decode(const Tensor& target, const Memory& memory,
       target_positions_.defined() ? target_positions_.narrow(0, 0, target.size(1)) : Tensor();
   Tensor x = embed(target_weight(), target, positions);
   for (const auto& block : decoder_) x = block->forward(x, masks, memory);
-  return project(decoder_norm_ ? decoder_norm_(x) : x);
+  return decoder_norm_ ? decoder_norm_(x) : x;
+}
+
+Tensor EncoderDecoder::decode(const Tensor& target, const Memory& memory,
+                              const Tensor& target_padding_mask) {
+  return project(hidden(target, memory, target_padding_mask));
 }
 
 Tensor EncoderDecoder::forward(const Tensor& source, const Tensor& target,
@@ -188,6 +193,20 @@ Tensor EncoderDecoder::next_logits(const Tensor& tokens, DecoderState& state) {
   HEADLOOM_CHECK(tokens.dim() == 2 && tokens.size(1) >= 1, kWhere,
                  "tokens of shape [B, n], n at least 1", cat("shape ", tokens.sizes()));
   return project(hidden_step(tokens, state).select(1, tokens.size(1) - 1));
+}
+
+Tensor EncoderDecoder::next_logits(const Tensor& target, const Memory& memory) {
+  HEADLOOM_CHECK(target.dim() == 2 && target.size(1) >= 1, kWhere,
+                 "a target of shape [B, T], T at least 1", cat("shape ", target.sizes()));
+  return project(hidden(target, memory, {}).select(1, target.size(1) - 1));
+}
+
+double EncoderDecoder::flops(int64_t length) const {
+  double total = 2.0 * static_cast<double>(length) * static_cast<double>(config_.dim) *
+                 static_cast<double>(config_.target_vocabulary);
+  for (const auto& block : encoder_) total += block->flops(length);
+  for (const auto& block : decoder_) total += block->flops(length);
+  return total;
 }
 
 }  // namespace headloom::nn

@@ -65,6 +65,12 @@ class EncoderDecoder : public torch::nn::Module {
   // A step that projects the last new token alone: [B, n] -> [B, V], n >= 1.
   at::Tensor next_logits(const at::Tensor& tokens, DecoderState& state);
 
+  // The same without a state, from whole targets: [B, T], T >= 1 -> [B, V].
+  at::Tensor next_logits(const at::Tensor& target, const Memory& memory);
+
+  // Operations (multiply-adds counted twice) of one forward pass over a source and a target of
+  // `length`.
+  double flops(int64_t length) const;
   const EncoderDecoderConfig& config() const { return config_; }
 
  private:
@@ -73,6 +79,9 @@ class EncoderDecoder : public torch::nn::Module {
   at::Tensor make_positions(const char* name);
   at::Tensor embed(const at::Tensor& weight, const at::Tensor& tokens, const at::Tensor& positions);
   const at::Tensor& target_weight() const;
+  // -> [B, T, C]
+  at::Tensor hidden(const at::Tensor& target, const Memory& memory,
+                    const at::Tensor& target_padding_mask);
   at::Tensor hidden_step(const at::Tensor& tokens, DecoderState& state);  // -> [B, n, C]
   at::Tensor project(const at::Tensor& hidden) const;                     // [..., C] -> [..., V]
 

@@ -3,34 +3,16 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <utility>
 #include <vector>
 
 #include "headloom/base/check.h"
+#include "headloom/nn/evaluation_mode.h"
 #include "headloom/nn/sampling.h"
 
 namespace headloom::nn {
 namespace {
 
 using at::Tensor;
-
-// Evaluation mode while it lives. Submodules may be in different modes, so each is remembered.
-class EvaluationMode {
- public:
-  explicit EvaluationMode(torch::nn::Module& model) {
-    model.apply([&](torch::nn::Module& part) { modes_.emplace_back(&part, part.is_training()); });
-    model.eval();
-  }
-  // train() is recursive and apply() visits parents first, so the innermost has the last word.
-  ~EvaluationMode() {
-    for (const auto& [part, training] : modes_) part->train(training);
-  }
-  EvaluationMode(const EvaluationMode&) = delete;
-  EvaluationMode& operator=(const EvaluationMode&) = delete;
-
- private:
-  std::vector<std::pair<torch::nn::Module*, bool>> modes_;
-};
 
 void check_request(const Tensor& prompts, int64_t length) {
   HEADLOOM_CHECK(prompts.dim() == 2 && prompts.size(1) >= 1 && prompts.scalar_type() == at::kLong,

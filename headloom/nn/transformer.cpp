@@ -135,10 +135,8 @@ Tensor Transformer::step(const Tensor& tokens, DecoderState& state) {
 }
 
 double Transformer::flops(int64_t length) const {
-  const double feed_forward = 4.0 * static_cast<double>(length) * static_cast<double>(config_.dim) *
-                              static_cast<double>(config_.ffn);
   double total = 0.0;
-  for (const auto& block : blocks_) total += block->mixer().flops(length) + feed_forward;
+  for (const auto& block : blocks_) total += block->flops(length);
   return total;
 }
 

@@ -107,6 +107,12 @@ Tensor TransformerBlock::step(const Tensor& x, MixerState& state, const MixerSta
   return add(informed, ffn_norm_, [&](const Tensor& y) { return feed_forward(y); });
 }
 
+double TransformerBlock::flops(int64_t length) const {
+  const double feed_forward =
+      4.0 * static_cast<double>(length) * static_cast<double>(ffn_in_->weight.numel());
+  return mixer_->flops(length) + (cross_ ? cross_->flops(length) : 0.0) + feed_forward;
+}
+
 std::unique_ptr<MixerState> TransformerBlock::new_cross_state(const Memory& memory) {
   return cross_->new_cross_state(memory.states, memory.padding_mask);
 }

@@ -54,6 +54,9 @@ class TransformerBlock : public torch::nn::Module {
   at::Tensor step(const at::Tensor& x, MixerState& state);
   at::Tensor step(const at::Tensor& x, MixerState& state, const MixerState& memory);
   const TokenMixer& mixer() const { return *mixer_; }
+  // Operations (multiply-adds counted twice) of one forward pass over a sequence of `length`, and a
+  // memory as long.
+  double flops(int64_t length) const;
   // With its part of a memory read; blocks with a cross mixer only.
   std::unique_ptr<MixerState> new_cross_state(const Memory& memory);
 

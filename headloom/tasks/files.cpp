@@ -1,8 +1,11 @@
 #include "headloom/tasks/files.h"
 
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <memory>
 
@@ -46,6 +49,22 @@ std::string read_file(const fs::path& path) {
   }
   HEADLOOM_CHECK(!std::ferror(file.get()), path.string(), "a readable file", std::strerror(errno));
   return bytes;
+}
+
+void write_file(const fs::path& path, std::string_view bytes) {
+  std::error_code error;
+  if (path.has_parent_path()) fs::create_directories(path.parent_path(), error);
+  // Processes that write the same file at the same time do not share a temporary one.
+  const fs::path temporary = cat(path.string(), '.', ::getpid(), ".tmp");
+  std::ofstream file(temporary, std::ios::binary);
+  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  file.close();
+  if (file) fs::rename(temporary, path, error);
+  if (file && !error) return;
+  const std::string reason = error ? error.message() : std::strerror(errno);
+  fs::remove(temporary, error);
+  throw RunError(
+      cat(path.string(), ": expected to write ", bytes.size(), " bytes; found ", reason, "."));
 }
 
 std::string excerpt(std::string_view text) {

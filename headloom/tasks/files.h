@@ -13,6 +13,10 @@ std::filesystem::path resolve(const std::string& base_folder, const std::string&
 // (.xz, .gz, .bz2, .zst, by its name), each with what to do.
 std::string read_file(const std::filesystem::path& path);
 
+// Writes a whole file under another name and renames it, so that a reader never sees a part; makes
+// missing folders. RunError when it cannot.
+void write_file(const std::filesystem::path& path, std::string_view bytes);
+
 // Text as an error message quotes it: in quotation marks, control bytes as \xNN, cut to 60 bytes.
 std::string excerpt(std::string_view text);
 

@@ -9,7 +9,14 @@
 namespace headloom::tasks {
 
 // What random numbers are for: streams of one seed with different purposes never share a counter.
-enum class Purpose : uint64_t { kExpressions = 1, kOrder = 2, kWindows = 3 };
+enum class Purpose : uint64_t {
+  kExpressions = 1,
+  kOrder = 2,
+  kWindows = 3,
+  kEdits = 4,
+  kTrainingMask = 8,
+  kValidationMask = 9,
+};
 
 // The numbers of (seed, purpose, index), one after the other. index < 2^56.
 class RandomStream {

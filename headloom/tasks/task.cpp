@@ -13,6 +13,7 @@ Batch Batch::to(at::Device device) const {
   Batch batch = *this;
   batch.tokens = moved(tokens, device);
   batch.targets = moved(targets, device);
+  batch.decoder_tokens = moved(decoder_tokens, device);
   batch.masks.key_padding_mask = moved(masks.key_padding_mask, device);
   batch.masks.cu_seqlens = moved(masks.cu_seqlens, device);
   return batch;

@@ -5,11 +5,13 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "headloom/base/options.h"
+#include "headloom/nn/beam_search.h"
 #include "headloom/nn/language_model.h"
 
 // B batch, T tokens.
@@ -19,7 +21,8 @@ struct Batch {
   at::Tensor tokens;   // [B, T] int64
   at::Tensor targets;  // [B] classes, or [B, T] tokens with -100 where there is nothing to predict
   Masks masks;
-  int64_t token_count = 0;  // without padding
+  at::Tensor decoder_tokens;  // [B, T'] int64, what the decoder of an encoder-decoder model reads
+  int64_t token_count = 0;    // without padding
 
   Batch to(at::Device device) const;
 };
@@ -67,6 +70,21 @@ class Task {
   virtual Metrics metrics(const Totals& totals) const = 0;
   virtual MainMetric main_metric() const = 0;
 
+  // Metrics that take more than a pass over the validation data, such as those of decoded text:
+  // taken of a finished model, once. Nothing when `stop` says so before they are ready.
+  virtual std::optional<Metrics> closing_metrics(Model&,
+                                                 const std::function<bool()>& /*stop*/) const {
+    return Metrics{};
+  }
+  // What finished runs are compared by: one of metrics() or of closing_metrics().
+  virtual MainMetric headline() const { return main_metric(); }
+  // How the metrics were taken, for who reads them; may be empty.
+  virtual std::string metrics_note() const { return ""; }
+
+  // Writes into the folder of a run what its model cannot be used without, such as tokenizers, so
+  // that a run does not depend on files that change.
+  virtual void keep(const std::string& /*run_folder*/) const {}
+
   // Length of a typical training sequence, for operation counts.
   virtual int64_t typical_length() const = 0;
 };
@@ -80,20 +98,65 @@ class TextGenerator {
   virtual nn::LanguageModel& language_model(Model& model) const = 0;
 };
 
+// A mechanism as a section of a recipe names it; without a name, the section is not there.
+struct NamedMixer {
+  std::string name;
+  Options options;
+};
+
+// What a recipe says about the parts of encoder-decoder models alone.
+struct EncoderDecoderParts {
+  int64_t decoder_layers = 0;               // 0: as many as the encoder has, model.layers
+  double ffn_dropout = 0.0;                 // after the activation
+  NamedMixer encoder_mixer, decoder_mixer;  // not there: the recipe's [mixer]
+  NamedMixer cross_mixer;                   // not there: dot_product
+};
+
 struct TaskConfig {
   int64_t batch_size = 32;
   uint64_t seed = 1;
   // Relative paths in a recipe are relative to the folder of the recipe, this one.
   std::string base_folder = ".";
+  std::string run_folder = "";  // what keep() wrote is read from here; empty: there is none
+  EncoderDecoderParts parts = {};
 };
 
 using TaskFactory = std::function<std::unique_ptr<Task>(const TaskConfig&, OptionReader&)>;
+
+struct Translation {
+  std::string text;
+  double score = 0.0;
+};
+
+struct TranslateOptions {
+  nn::BeamOptions beam;
+  int64_t batch_tokens = 16384;       // of a batch, padding and all hypotheses included
+  bool crop = false;                  // cut lines that are too long for the model
+  std::vector<std::string> prefixes;  // none, or what the translation of each line begins with
+};
+
+// A task whose models turn a text into another.
+class TextTranslator {
+ public:
+  virtual ~TextTranslator() = default;
+  // As the recipe states it.
+  virtual nn::BeamOptions beam_options() const = 0;
+  // At most n_best translations of each line, best first, in the order of the lines; an empty line
+  // has one, which is empty. Lines of similar length share a batch. Refuses a line that is too long
+  // for the model, by its number from `first_line` on.
+  virtual std::vector<std::vector<Translation>> translate(Model& model,
+                                                          const std::vector<std::string>& lines,
+                                                          const TranslateOptions& options,
+                                                          int64_t first_line = 1) const = 0;
+};
 
 struct TaskEntry {
   std::string name;     // as recipes write it
   std::string summary;  // one line for `headloom list`
   std::string options;  // "key (default): meaning" lines
   TaskFactory make;
+  // Whether the recipe may describe the parts of an encoder-decoder model.
+  bool encoder_decoder = false;
 };
 
 // All tasks. The list is in registry.cpp: a static library drops files that nothing names.

@@ -182,6 +182,15 @@ bool CheckpointFolder::has_best() const {
   return is_folder(place) || is_folder(place + std::string(kOld));
 }
 
+std::vector<std::string> CheckpointFolder::steps() const {
+  std::vector<std::string> names;
+  for (const Candidate& candidate : candidates(folder_)) {
+    if (!candidate.old) names.push_back(candidate.name);
+  }
+  std::reverse(names.begin(), names.end());
+  return names;
+}
+
 Checkpoint CheckpointFolder::load(const std::string& checkpoint_folder) {
   return read_checkpoint(checkpoint_folder);
 }

@@ -38,6 +38,8 @@ class CheckpointFolder {
   // "best", or Error.
   Checkpoint load_best() const;
   bool has_best() const;
+  // The names of those in place, in the order of their steps.
+  std::vector<std::string> steps() const;
   // One folder, checked against its manifest; Error says what is wrong with it.
   static Checkpoint load(const std::string& checkpoint_folder);
 

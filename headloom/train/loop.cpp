@@ -21,6 +21,7 @@ std::shared_ptr<tasks::Model> make_model(const Recipe& recipe, const tasks::Task
                                          at::Device device) {
   torch::manual_seed(recipe.train.seed);
   std::shared_ptr<tasks::Model> model = task.make_model(recipe.model);
+  Alignment::attach(recipe.alignment, *model);
   model->to(device);
   model->train();
   // Models draw different amounts for their weights; what training draws must not depend on it.
@@ -87,6 +88,7 @@ RunSummary Loop::run() {
   }
   try {
     advance();
+    close();
   } catch (const std::exception& error) {
     telemetry_.error(counters_.step, error.what());
     throw;
@@ -179,9 +181,17 @@ void Loop::save_best() {
   }
 }
 
+void Loop::close() {
+  if (!is_finished(recipe_.train, counters_) || validation_due()) return;
+  // What follows may take a while and is no part of a checkpoint.
+  if (dirty_) save();
+  const SwapGuard averaged(average_.get());
+  closing_metrics_ = closing_unless([] { return SignalGuard::received() != 0; }, *model_, task_);
+}
+
 RunSummary Loop::summary() const {
   RunSummary summary;
-  summary.completed = is_finished(recipe_.train, counters_) && !validation_due();
+  summary.completed = closing_metrics_.has_value();
   summary.step = counters_.step;
   summary.parameters = count_parameters(*model_);
   summary.flops_per_sequence = model_->flops(task_.typical_length());
@@ -190,9 +200,13 @@ RunSummary Loop::summary() const {
     summary.tokens_per_second = static_cast<double>(counters_.tokens) / counters_.train_seconds;
   }
   summary.peak_memory_bytes = peak_memory_bytes();
-  summary.main_metric = task_.main_metric().name;
-  summary.higher_is_better = task_.main_metric().higher_is_better;
+  summary.main_metric = task_.headline().name;
+  summary.higher_is_better = task_.headline().higher_is_better;
   summary.final_metrics = counters_.last_metrics;
+  if (closing_metrics_) {
+    summary.final_metrics.insert(summary.final_metrics.end(), closing_metrics_->begin(),
+                                 closing_metrics_->end());
+  }
   summary.best_metrics = counters_.best_metrics;
   summary.best_step = counters_.best_step;
   return summary;

@@ -34,6 +34,8 @@ class Loop {
   // Whether the checkpoint is on disk; a failure is a warning.
   bool save();
   void save_best();
+  // Takes the closing metrics of a finished model, unless a signal comes.
+  void close();
   RunSummary finish();
   RunSummary summary() const;
 
@@ -53,6 +55,7 @@ class Loop {
   bool dirty_ = false;       // something is not in a checkpoint
   int64_t tried_step_ = -1;  // of the last attempt to save
   std::string save_error_;
+  std::optional<tasks::Metrics> closing_metrics_;
 };
 
 }  // namespace headloom::train

@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "headloom/base/options.h"
+#include "headloom/mechanisms/alignment/alignment_objective.h"
 #include "headloom/nn/transformer.h"
+#include "headloom/tasks/task.h"
 
 namespace headloom::train {
 
@@ -50,13 +52,16 @@ struct CompareConfig {
   std::vector<int64_t> seeds = {1};
 };
 
-// A run, as a TOML file states it: [task], [model], [mixer], [optimizer], [schedule], [train],
-// [compare].
+// A run, as a TOML file states it: [task], [model], [mixer], [alignment], [optimizer], [schedule],
+// [train], [compare]; encoder-decoder models also have [encoder_mixer], [decoder_mixer] and
+// [cross_mixer].
 struct Recipe {
   std::string path;  // of the file, for messages
   std::string task;
   Options task_options;
-  nn::TransformerConfig model;  // [model], and [mixer] in model.mixer and model.mixer_options
+  nn::TransformerConfig model;       // [model], and [mixer] in model.mixer and model.mixer_options
+  tasks::EncoderDecoderParts parts;  // [encoder_mixer], ... and their keys of [model]
+  AlignmentConfig alignment;
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
   TrainConfig train;
@@ -64,6 +69,8 @@ struct Recipe {
   // Relative data paths start here: the folder of the recipe file, absolute. A resolved recipe
   // states it as a top-level key, so that it finds its data from wherever it lies.
   std::string base_folder;
+  // Of the run that it belongs to, when there is one. Not written.
+  std::string run_folder;
 };
 
 // Reads a recipe and applies overrides "section.key=value" in TOML syntax (a bare word is taken as

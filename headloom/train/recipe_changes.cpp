@@ -31,7 +31,8 @@ bool starts_with(const std::string& text, const std::string& prefix) {
 }
 
 bool breaks_resume(const std::string& key) {
-  for (const char* section : {"task.", "model.", "mixer."}) {
+  for (const char* section : {"task.", "model.", "mixer.", "encoder_mixer.", "decoder_mixer.",
+                              "cross_mixer.", "alignment."}) {
     if (starts_with(key, section)) return true;
   }
   return key == "optimizer.name" || key == "train.ema" || key == "train.seed";

@@ -24,10 +24,42 @@ inline constexpr Range kOneOrMore{1.0, kUnbounded, false, false};
 inline constexpr Range kShare{0.0, 1.0, false, false};
 inline constexpr Range kShareBelowOne{0.0, 1.0, false, true};
 
+// The section [alignment], with the calls of visit_fields().
+template <class AnyConfig, class Visitor>
+void visit_alignment(AnyConfig& a, Visitor& visitor) {
+  visitor.section("alignment");
+  visitor.choice(
+      "form", a.form,
+      {"none", "adversarial", "optimal_transport", "conditional_transport", "discrepancy"});
+  visitor.number("weight", a.weight, Range{});
+  visitor.choice("schedule", a.schedule, {"constant", "ramp"});
+  visitor.number("ramp_steps", a.ramp_steps, kOneOrMore);
+  visitor.choice("reduction", a.reduction, {"mean", "sum_heads"});
+  visitor.flag("masks", a.masks);
+  visitor.number("hidden", a.hidden, kOneOrMore);
+  visitor.choice("activation", a.activation, {"relu", "leaky_relu", "tanh"});
+  visitor.choice("highway", a.highway, {"paper", "shared"});
+  visitor.number("reversal", a.reversal, kNotNegative);
+  visitor.number("temperature", a.temperature, kPositive);
+  visitor.flag("learn_temperature", a.learn_temperature);
+  visitor.number("rho", a.rho, kShare);
+  visitor.choice("cost", a.cost, {"cosine", "euclidean"});
+  visitor.flag("unit_navigator", a.unit_navigator);
+  visitor.flag("reverse_navigator", a.reverse_navigator);
+  visitor.flag("detach_queries", a.detach_queries);
+  visitor.number("eps", a.eps, kPositive);
+  visitor.number("max_iter", a.max_iter, kOneOrMore);
+  visitor.flag("debiased", a.debiased);
+  visitor.choice("gradient", a.gradient, {"envelope", "implicit"});
+  visitor.number("bandwidth", a.bandwidth, kPositive);
+}
+
 // Calls visitor.section(name), then one of
 //   named(key, name, options)     the section's name and its free options
+//   part(name, mixer)             a section that may be missing, with its name and free options
 //   number(key, value, range)     int64_t, uint64_t or double
 //   pair(key, first, second, range)
+//   flag(key, value)
 //   choice(key, value, allowed)
 //   compare(config)
 // for each key, in the order in which a resolved recipe shows them. `AnyRecipe` is Recipe or const
@@ -48,9 +80,16 @@ void visit_fields(AnyRecipe& r, Visitor& visitor) {
   visitor.choice("activation", r.model.activation, {"gelu", "relu"});
   visitor.number("dropout", r.model.dropout, kShareBelowOne);
   visitor.number("mixing_dropout", r.model.mixing_dropout, kShareBelowOne);
+  visitor.number("ffn_dropout", r.parts.ffn_dropout, kShareBelowOne);
+  visitor.number("decoder_layers", r.parts.decoder_layers, kNotNegative);
 
   visitor.section("mixer");
   visitor.named("mixer", r.model.mixer, r.model.mixer_options);
+  visitor.part("encoder_mixer", r.parts.encoder_mixer);
+  visitor.part("decoder_mixer", r.parts.decoder_mixer);
+  visitor.part("cross_mixer", r.parts.cross_mixer);
+
+  visit_alignment(r.alignment, visitor);
 
   visitor.section("optimizer");
   visitor.choice("name", r.optimizer.name, {"adamw", "adam"});

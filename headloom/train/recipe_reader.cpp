@@ -155,6 +155,17 @@ void RecipeReader::pair(const char* key, double& first, double& second, const Ra
   real(path, (*values)[1], second, range);
 }
 
+void RecipeReader::flag(const char* key, bool& value) {
+  const toml::node* node = find(key);
+  if (!node) return;
+  if (const auto* found = node->as_boolean()) {
+    value = found->get();
+  } else {
+    const std::string path = section_ + '.' + key;
+    report(path, *node, cat(path, " to be true or false"));
+  }
+}
+
 void RecipeReader::choice(const char* key, std::string& value,
                           const std::vector<std::string>& allowed) {
   if (const toml::node* node = find(key)) {
@@ -174,6 +185,11 @@ void RecipeReader::named(const char* kind, std::string& name, Options& options) 
                   root_.empty() ? "an empty recipe" : "none");
   }
   if (table_) this->options(section_, *table_, "name", options);
+}
+
+void RecipeReader::part(const char* name, tasks::NamedMixer& mixer) {
+  section(name);
+  if (root_.get(name)) named(name, mixer.name, mixer.options);
 }
 
 void RecipeReader::options(const std::string& path, const toml::table& table,

@@ -14,10 +14,12 @@ class RecipeReader {
 
   void section(const std::string& name);
   void named(const char* key, std::string& name, Options& options);
+  void part(const char* name, tasks::NamedMixer& mixer);
   void number(const char* key, int64_t& value, const Range& range);
   void number(const char* key, uint64_t& value, const Range& range);
   void number(const char* key, double& value, const Range& range);
   void pair(const char* key, double& first, double& second, const Range& range);
+  void flag(const char* key, bool& value);
   void choice(const char* key, std::string& value, const std::vector<std::string>& allowed);
   void compare(CompareConfig& config);
 

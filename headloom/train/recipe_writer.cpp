@@ -23,6 +23,11 @@ class Writer {
     line("name", toml_string(name));
     write(options);
   }
+  void part(const char* key, const tasks::NamedMixer& mixer) {
+    if (mixer.name.empty()) return;
+    section(key);
+    named(key, mixer.name, mixer.options);
+  }
   void number(const char* key, int64_t value, const Range&) { line(key, std::to_string(value)); }
   void number(const char* key, uint64_t value, const Range&) {
     HEADLOOM_CHECK(value <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()), "recipe",
@@ -33,6 +38,7 @@ class Writer {
   void pair(const char* key, double first, double second, const Range&) {
     line(key, cat('[', toml_number(first), ", ", toml_number(second), ']'));
   }
+  void flag(const char* key, bool value) { line(key, value ? "true" : "false"); }
   void choice(const char* key, const std::string& value, const std::vector<std::string>&) {
     line(key, toml_string(value));
   }

@@ -49,7 +49,9 @@ RunSummary train_in(const std::string& folder, const Recipe& recipe, const RunOp
   }
   write_text(folder + "/recipe.toml", recipe_text);
   if (recipe.train.threads > 0) at::set_num_threads(static_cast<int>(recipe.train.threads));
-  Loop loop(recipe, task(), options, checkpoint);
+  const tasks::Task& the_task = task();
+  the_task.keep(folder);
+  Loop loop(recipe, the_task, options, checkpoint);
   for (const std::string& warning : warnings) loop.warn(warning);
   return loop.run();
 }
@@ -57,7 +59,12 @@ RunSummary train_in(const std::string& folder, const Recipe& recipe, const RunOp
 }  // namespace
 
 std::unique_ptr<tasks::Task> make_task(const Recipe& recipe) {
-  const tasks::TaskConfig config{recipe.train.batch_size, recipe.train.seed, recipe.base_folder};
+  tasks::TaskConfig config;
+  config.batch_size = recipe.train.batch_size;
+  config.seed = recipe.train.seed;
+  config.base_folder = recipe.base_folder;
+  config.run_folder = recipe.run_folder;
+  config.parts = recipe.parts;
   return tasks::make_task(recipe.task, config, recipe.task_options);
 }
 
@@ -68,7 +75,9 @@ RunSummary train(const Recipe& recipe, const tasks::Task& task, const RunOptions
 RunSummary train(const Recipe& recipe, const RunOptions& options) {
   std::unique_ptr<tasks::Task> task;
   return train_in(options.folder, recipe, options, [&]() -> const tasks::Task& {
-    task = make_task(recipe);
+    Recipe placed = recipe;
+    placed.run_folder = options.folder;
+    task = make_task(placed);
     return *task;
   });
 }

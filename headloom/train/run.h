@@ -25,10 +25,10 @@ struct RunSummary {
   double tokens_per_second = 0.0;   // training, validation and saving left out
   double train_seconds = 0.0;
   int64_t peak_memory_bytes = 0;  // of the process (VmHWM)
-  std::string main_metric;
+  std::string main_metric;        // what runs are compared by: the task's headline()
   bool higher_is_better = false;
-  tasks::Metrics final_metrics;  // validation at the end
-  tasks::Metrics best_metrics;   // validation where main_metric was best
+  tasks::Metrics final_metrics;  // validation and closing metrics at the end
+  tasks::Metrics best_metrics;   // validation where it was best
   int64_t best_step = 0;
 };
 
@@ -55,27 +55,32 @@ RunSummary train(const Recipe& recipe, const RunOptions& options);
 // The same on a task that exists already; recipe.task is then a name and nothing more.
 RunSummary train(const Recipe& recipe, const tasks::Task& task, const RunOptions& options);
 
-// The model of a run folder, with its best weights when there are some, and the task it was trained
-// on.
+// The model of a run folder and the task it was trained on.
 struct LoadedRun {
   Recipe recipe;
   std::unique_ptr<tasks::Task> task;
   std::shared_ptr<tasks::Model> model;  // in evaluation mode
   int64_t step = 0;
-  std::string weights;  // "best" or "newest"
+  std::string weights;  // "best", "newest", or the file
 };
-// Weights must match the model by name, shape and type. With averaged weights (train.ema) the
-// averages are loaded, for they are what validation saw.
-LoadedRun load_run(const std::string& folder, const std::vector<std::string>& overrides = {});
+// `weights` is "best" (where validation was best), "newest", the path of a safetensors file, which
+// may be relative to the folder of the run, or empty: best when there is one, else newest. Weights
+// must match the model by name, shape and type. With averaged weights (train.ema) the averages are
+// loaded, for they are what validation saw.
+LoadedRun load_run(const std::string& folder, const std::vector<std::string>& overrides = {},
+                   const std::string& weights = "");
 
 // load_run() with tasks of the caller's: their names, and what makes one.
 using TaskMaker = std::function<std::unique_ptr<tasks::Task>(const Recipe&)>;
 LoadedRun load_run(const std::string& folder, const std::vector<std::string>& overrides,
-                   const std::vector<std::string>& tasks, const TaskMaker& make_task);
+                   const std::string& weights, const std::vector<std::string>& tasks,
+                   const TaskMaker& make_task);
 
 // Validation metrics of a model, on the device where it is and in the recipe's precision. Leaves
 // torch's random generators and the model's mode as they were.
 tasks::Metrics validate(tasks::Model& model, const tasks::Task& task, const Recipe& recipe);
+// Those, and the task's closing metrics.
+tasks::Metrics evaluate(tasks::Model& model, const tasks::Task& task, const Recipe& recipe);
 
 RunSummary read_summary(const std::string& path);
 void write_summary(const std::string& path, const RunSummary& summary);

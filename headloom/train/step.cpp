@@ -48,7 +48,8 @@ Stepper::Stepper(const Recipe& recipe, const tasks::Task& task, tasks::Model& mo
       task_(task),
       model_(model),
       optimizer_(optimizer),
-      device_(device_of(recipe)) {}
+      device_(device_of(recipe)),
+      alignment_(model) {}
 
 std::string Stepper::name(int64_t step) const {
   const int64_t count = recipe_.train.accumulate, first = (step - 1) * count;
@@ -56,7 +57,7 @@ std::string Stepper::name(int64_t step) const {
                     : cat("step ", step, " (batches ", first, " to ", first + count - 1, ')');
 }
 
-void Stepper::accumulate(int64_t index, StepResult& total) {
+void Stepper::accumulate(int64_t step, int64_t index, StepResult& total) {
   const tasks::Batch batch = task_.train_batch(index).to(device_);
   const tasks::Loss loss =
       task_.loss(compute_logits(model_, batch, recipe_.train.precision), batch);
@@ -64,7 +65,14 @@ void Stepper::accumulate(int64_t index, StepResult& total) {
   require_finite(sum, cat("batch ", index), "loss");
   HEADLOOM_CHECK(loss.weight > 0.0, cat("batch ", index), "something to predict",
                  cat("a loss of weight ", loss.weight));
-  loss.sum.backward();
+  if (alignment_) {
+    // Beside the mean that the task's sum becomes.
+    const at::Tensor objective = alignment_.weighted(step);
+    require_finite(objective.item<double>(), cat("batch ", index), "alignment objective");
+    (loss.sum + loss.weight * objective).backward();
+  } else {
+    loss.sum.backward();
+  }
   total.loss += sum;
   total.weight += loss.weight;
   total.tokens += batch.token_count;
@@ -77,7 +85,7 @@ StepResult Stepper::operator()(int64_t step) {
   try {
     optimizer_.zero_grad();
     for (int64_t m = 0; m < config.accumulate; ++m) {
-      accumulate((step - 1) * config.accumulate + m, result);
+      accumulate(step, (step - 1) * config.accumulate + m, result);
     }
   } catch (const c10::OutOfMemoryError& error) {
     fail(name(step), cat("enough memory for batches of ", config.batch_size, " sequences"),

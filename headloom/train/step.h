@@ -1,6 +1,7 @@
 #pragma once
 
 #include "headloom/tasks/task.h"
+#include "headloom/train/alignment.h"
 #include "headloom/train/optimizer.h"
 #include "headloom/train/telemetry.h"
 
@@ -23,7 +24,7 @@ class Stepper {
   StepResult operator()(int64_t step);
 
  private:
-  void accumulate(int64_t index, StepResult& total);
+  void accumulate(int64_t step, int64_t index, StepResult& total);
   std::string name(int64_t step) const;
 
   const Recipe& recipe_;
@@ -31,6 +32,7 @@ class Stepper {
   tasks::Model& model_;
   Optimizer& optimizer_;
   at::Device device_;
+  Alignment alignment_;
 };
 
 }  // namespace headloom::train

@@ -43,6 +43,21 @@ std::optional<tasks::Metrics> validate_unless(const std::function<bool()>& stop,
   return task.metrics(totals);
 }
 
+std::optional<tasks::Metrics> closing_unless(const std::function<bool()>& stop, tasks::Model& model,
+                                             const tasks::Task& task) {
+  const GeneratorGuard generators(device_of(model));
+  const EvaluationMode evaluation(model);
+  const at::NoGradGuard no_grad;
+  return task.closing_metrics(model, stop);
+}
+
+tasks::Metrics evaluate(tasks::Model& model, const tasks::Task& task, const Recipe& recipe) {
+  tasks::Metrics metrics = validate(model, task, recipe);
+  const tasks::Metrics closing = *closing_unless([] { return false; }, model, task);
+  metrics.insert(metrics.end(), closing.begin(), closing.end());
+  return metrics;
+}
+
 tasks::Metrics validate(tasks::Model& model, const tasks::Task& task, const Recipe& recipe) {
   return *validate_unless([] { return false; }, model, task, recipe);
 }

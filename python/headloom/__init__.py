@@ -10,7 +10,9 @@ from headloom import _library
 
 _info = _library.load()
 
-from headloom import nn, ops  # noqa: E402  (need the library)
+from headloom import alignment, nn, ops  # noqa: E402  (need the library)
+from headloom._checkpoint import CheckpointError  # noqa: E402
+from headloom.runs import load, save  # noqa: E402
 
 __version__ = _info["headloom"]
-__all__ = ["nn", "ops"]
+__all__ = ["CheckpointError", "alignment", "load", "nn", "ops", "save"]

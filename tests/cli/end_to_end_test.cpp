@@ -149,6 +149,8 @@ TEST_F(EndToEnd, GenerateContinuesAPrompt) {
   EXPECT_EQ(run(command).out, outcome.out) << "the same seed gives the same text";
   const Outcome from_stdin = run({"generate", "runs/tiny", "--length", "8"}, "the \n");
   EXPECT_EQ(from_stdin.out, outcome.out) << from_stdin.err;
+  EXPECT_EQ(run({"generate", "runs/tiny", "--prompt", "a", "--weights", "newest"}).exit_code, 0);
+  EXPECT_EQ(run({"generate", "runs/tiny", "--prompt", "a", "--weights", "none"}).exit_code, 2);
 }
 
 TEST_F(EndToEnd, GenerateMakesSeveralTexts) {

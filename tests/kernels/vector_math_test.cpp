@@ -278,5 +278,32 @@ TEST(TransposeTest, EverySize) {
   }
 }
 
+template <class T>
+void check_logarithm(void (*map)(const T*, T*, int64_t), double allowed) {
+  std::vector<T> x{std::numeric_limits<T>::min(), std::numeric_limits<T>::max(), T(1), T(0.75)};
+  for (int i = 0; i < 200000; ++i) x.push_back(static_cast<T>(0.4 + i * 1e-5));
+  for (double magnitude = 1e-37; magnitude < 1e37; magnitude *= 1.001) {
+    x.push_back(static_cast<T>(magnitude));
+  }
+  x.push_back(T(0));
+  std::vector<T> y(x.size());
+  map(x.data(), y.data(), static_cast<int64_t>(x.size()));
+  for (size_t i = 0; i + 1 < x.size(); ++i) {
+    const long double exact = std::log2(static_cast<long double>(x[i]));
+    const double scale = std::max(1.0, static_cast<double>(std::abs(exact)));
+    ASSERT_LE(static_cast<double>(std::abs(y[i] - exact)), allowed * scale) << x[i];
+  }
+  EXPECT_EQ(y.back(), -std::numeric_limits<T>::infinity());
+  EXPECT_EQ(y[2], T(0));
+}
+
+TEST(VectorMathTest, Logarithm) {
+  for (Isa isa : available_isas()) {
+    SCOPED_TRACE(name(isa));
+    check_logarithm(vector_math_table(isa).log2_f32, kLog2ErrorF32);
+    check_logarithm(vector_math_table(isa).log2_f64, kLog2ErrorF64);
+  }
+}
+
 }  // namespace
 }  // namespace headloom::kernels

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import cases
 import harness
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +50,7 @@ def test_row_has_every_field():
         "pass",
         "headloom_ms",
         "peers",
+        "rivals",
         "floor_ms",
         "of_peak",
         "of_copy",
@@ -87,10 +89,5 @@ def test_command_writes_rows(tmp_path):
     subprocess.run(command, check=True, capture_output=True, text=True)
     result = json.loads(out.read_text())
     assert result["refused"] == []
-    assert {row["mechanism"] for row in result["rows"]} == {
-        "dot_product",
-        "light_conv",
-        "dynamic_conv",
-        "dynamic_conv_block",
-    }
+    assert {row["mechanism"] for row in result["rows"]} == set(cases.MECHANISMS)
     assert {row["pass"] for row in result["rows"]} == {"forward", "forward_backward"}

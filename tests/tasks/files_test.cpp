@@ -44,6 +44,16 @@ TEST(Files, RefusesCompressedFilesWithAdvice) {
               AllOf(HasSubstr("a .xz file"), HasSubstr("`xz -dk " + file.string() + "`")));
 }
 
+TEST(Files, WritesWholeFilesAndMakesTheirFolders) {
+  const TempFolder folder;
+  const auto path = folder.path() / "a" / "b" / "file";
+  write_file(path, "first");
+  write_file(path, "second");
+  EXPECT_EQ(read_file(path), "second");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(path.parent_path()), {}), 1);
+  EXPECT_THROW(write_file("/dev/null/file", "x"), RunError);
+}
+
 TEST(Files, QuotesControlBytesAndCutsLongText) {
   EXPECT_EQ(excerpt("a\tb"), "\"a\\x09b\"");
   EXPECT_EQ(excerpt(std::string(61, 'x')), '"' + std::string(60, 'x') + "...\"");

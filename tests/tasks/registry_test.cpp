@@ -14,7 +14,8 @@ TEST(TaskRegistry, NamesEveryTask) {
     EXPECT_FALSE(entry.summary.empty()) << entry.name;
     EXPECT_FALSE(entry.options.empty()) << entry.name;
   }
-  EXPECT_THAT(names, ::testing::ElementsAre("language_model", "listops"));
+  EXPECT_THAT(names, ::testing::ElementsAre("classification", "graph", "language_model", "listops",
+                                            "masked_lm", "translation"));
 }
 
 TEST(TaskRegistry, MakesTasksByName) {
@@ -25,7 +26,7 @@ TEST(TaskRegistry, MakesTasksByName) {
 
 TEST(TaskRegistry, RefusesUnknownNames) {
   EXPECT_THAT(message_of([] { make_task("listop", {}, {}); }),
-              AllOf(HasSubstr("a task among language_model, listops"),
+              AllOf(HasSubstr("a task among classification, language_model, listops"),
                     HasSubstr("Did you mean \"listops\"?")));
 }
 

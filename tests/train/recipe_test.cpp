@@ -175,7 +175,7 @@ batch_size = 0
       "folder/r.toml:5:1: expected keys of [model] among dim, layers, ",
       "folder/r.toml:6:8: expected model.norm to be one among pre, post; found \"prae\". Did you "
       "mean \"pre\"?",
-      "folder/r.toml:7:1: expected sections among task, model, mixer, optimizer, schedule, train, "
+      "folder/r.toml:7:1: expected sections among task, model, mixer, alignment, optimizer, schedule, train, "
       "compare; found [trian]. Did you mean \"train\"?",
       "folder/r.toml:10:6: expected optimizer.lr to be a number above 0; found 0.",
       "folder/r.toml:11:9: expected optimizer.betas to be a list of two numbers; found [0.9].",
@@ -340,6 +340,40 @@ TEST(RecipeChanges, SaysWhatDiffersAndWhatBreaks) {
   EXPECT_EQ(changes[2].key, "train.steps");
   EXPECT_EQ(changes[2].before, "6");
   EXPECT_FALSE(changes[2].breaks_resume);
+}
+
+TEST(Recipe, PartsHaveSectionsOfTheirOwn) {
+  const std::string parts = kTask + R"([model]
+decoder_layers = 3
+ffn_dropout = 0.25
+[encoder_mixer]
+name = "light_conv"
+kernel_sizes = [3, 7]
+[cross_mixer]
+name = "dot_product"
+bias = false
+)";
+  const Recipe recipe = parse(parts);
+  EXPECT_EQ(recipe.parts.decoder_layers, 3);
+  EXPECT_EQ(recipe.parts.ffn_dropout, 0.25);
+  EXPECT_EQ(recipe.parts.encoder_mixer.name, "light_conv");
+  EXPECT_EQ(recipe.parts.encoder_mixer.options.at("kernel_sizes"),
+            OptionValue(std::vector<int64_t>{3, 7}));
+  EXPECT_EQ(recipe.parts.decoder_mixer.name, "");
+  EXPECT_EQ(recipe.parts.cross_mixer.options.at("bias"), OptionValue(false));
+  const std::string text = to_toml(recipe);
+  EXPECT_THAT(text, Not(HasSubstr("[decoder_mixer]")));
+  EXPECT_EQ(to_toml(parse(text)), text);
+  EXPECT_THAT(to_toml(parse(kTask)), Not(HasSubstr("_mixer]")));
+  EXPECT_THAT(error_of(kTask + "[encoder_mixr]\nname = \"light_conv\"\n"),
+              HasSubstr("Did you mean \"encoder_mixer\"?"));
+  EXPECT_THAT(error_of(kTask + "[cross_mixer]\nname = \"dot_prodct\"\n"),
+              AllOf(HasSubstr("cross_mixer.name"), HasSubstr("\"dot_product\"?")));
+  EXPECT_THAT(error_of(kTask + "[cross_mixer]\nbias = true\n"),
+              HasSubstr("[cross_mixer] with name"));
+  const auto changes = recipe_changes(text, to_toml(parse(parts, {"cross_mixer.bias=true"})));
+  ASSERT_EQ(changes.size(), 1u);
+  EXPECT_TRUE(changes[0].breaks_resume);
 }
 
 }  // namespace

@@ -234,7 +234,7 @@ TEST_F(Run, Bfloat16ComputesInHalfAndReturnsFloat) {
 }
 
 LoadedRun load_tiny(const std::string& folder, const std::vector<std::string>& overrides = {}) {
-  return load_run(folder, overrides, {"tiny"},
+  return load_run(folder, overrides, "", {"tiny"},
                   [](const Recipe&) { return std::make_unique<TinyTask>(); });
 }
 

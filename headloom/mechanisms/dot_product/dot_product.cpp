@@ -21,17 +21,15 @@ using Halves = DotProductHalves;
 using Gradients = DotProductGradients;
 
 Tensor plain(const Tensor& q, const Tensor& k, const Tensor& v, const DotProductCall& call) {
-  return std::get<0>(call_dot_product_forward(q, k, v, /*bias_gradient=*/false, call));
+  return std::get<0>(call_dot_product_forward(q, k, v, call));
 }
 
-Halves forward(const Tensor& q, const Tensor& k, const Tensor& v, bool bias_gradient,
-               const DotProductCall& call) {
+Halves forward(const Tensor& q, const Tensor& k, const Tensor& v, const DotProductCall& call) {
   check_dot_product(q, k, v, call);
-  return dot_product_forward(q, k, v, bias_gradient, call);
+  return dot_product_forward(q, k, v, call);
 }
 
-Halves forward_meta(const Tensor& q, const Tensor& k, const Tensor& v, bool,
-                    const DotProductCall& call) {
+Halves forward_meta(const Tensor& q, const Tensor& k, const Tensor& v, const DotProductCall& call) {
   check_dot_product(q, k, v, call);
   return {
       at::empty_symint({q.sym_size(0), q.sym_size(1), q.sym_size(2), v.sym_size(3)}, q.options()),
@@ -105,9 +103,9 @@ Tensor dot_product_attention(const Tensor& q, const Tensor& k, const Tensor& v,
 }
 
 Halves call_dot_product_forward(const Tensor& q, const Tensor& k, const Tensor& v,
-                                bool bias_gradient, const DotProductCall& call) {
+                                const DotProductCall& call) {
   static const Operator<DotProductOp, DotProductForward> op("dot_product_attention_forward");
-  return op(q, k, v, bias_gradient, call);
+  return op(q, k, v, call);
 }
 
 TORCH_LIBRARY_FRAGMENT(headloom, m) {
@@ -119,11 +117,11 @@ TORCH_LIBRARY_FRAGMENT(headloom, m) {
     m.def(torch::schema(schema.c_str()), {at::Tag::pt2_compliant_tag});
   };
   define("dot_product_attention(Tensor q, Tensor k, Tensor v, " + options + ") -> Tensor");
-  define("dot_product_attention_forward(Tensor q, Tensor k, Tensor v, bool bias_gradient, " +
-         options + ") -> (Tensor, Tensor)");
+  define("dot_product_attention_forward(Tensor q, Tensor k, Tensor v, " + options +
+         ") -> (Tensor, Tensor)");
   define(
       "dot_product_attention_backward(Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor out, "
-      "Tensor log_sum_exp, bool bias_gradient, " +
+      "Tensor log2_sum, bool bias_gradient, " +
       options + ") -> (Tensor, Tensor, Tensor, Tensor)");
 }
 

@@ -39,7 +39,8 @@ DotProductCall restore(AutogradContext* ctx, const variable_list& saved) {
           as_optional(saved[7])};
 }
 
-// Saved: the inputs, the output and the log-sum-exp, all O(T); the weights are computed again.
+// Saved: the inputs, the output and the log-sums of each query, all O(T); the weights are computed
+// again.
 struct DotProductFunction : torch::autograd::Function<DotProductFunction> {
   // The bias comes apart from `call`, where autograd would not see it.
   static Tensor forward(AutogradContext* ctx, const Tensor& q, const Tensor& k, const Tensor& v,
@@ -47,7 +48,7 @@ struct DotProductFunction : torch::autograd::Function<DotProductFunction> {
     call.bias = bias;
     const bool bias_gradient = bias && bias->requires_grad();
     const at::AutoDispatchBelowADInplaceOrView below;
-    const DotProductHalves halves = call_dot_product_forward(q, k, v, bias_gradient, call);
+    const DotProductHalves halves = call_dot_product_forward(q, k, v, call);
     save(ctx, q, k, v, call, halves);
     ctx->saved_data["bias_gradient"] = bias_gradient;
     return std::get<0>(halves);

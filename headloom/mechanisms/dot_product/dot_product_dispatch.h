@@ -40,25 +40,26 @@ struct DotProductOp {
 void check_dot_product(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                        const DotProductCall& call);
 
-using DotProductHalves = std::tuple<at::Tensor, at::Tensor>;  // O and the log-sum-exp of its logits
+// O, and log2 of the sum of e^logits of each query.
+using DotProductHalves = std::tuple<at::Tensor, at::Tensor>;
 using DotProductGradients = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
 // The positional arguments of the operator and of its two halves. `bias_gradient` says whether the
-// bias will need one, which decides the path.
+// bias needs one.
 using DotProductPlain = at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
 using DotProductForward = DotProductHalves(const at::Tensor& q, const at::Tensor& k,
-                                           const at::Tensor& v, bool bias_gradient);
+                                           const at::Tensor& v);
 using DotProductBackward = DotProductGradients(const at::Tensor& grad_out, const at::Tensor& q,
                                                const at::Tensor& k, const at::Tensor& v,
-                                               const at::Tensor& out, const at::Tensor& log_sum_exp,
+                                               const at::Tensor& out, const at::Tensor& log2_sum,
                                                bool bias_gradient);
 
 // The kernels.
 DotProductHalves dot_product_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                     bool bias_gradient, const DotProductCall& call);
+                                     const DotProductCall& call);
 DotProductGradients dot_product_backward(const at::Tensor& grad_out, const at::Tensor& q,
                                          const at::Tensor& k, const at::Tensor& v,
-                                         const at::Tensor& out, const at::Tensor& log_sum_exp,
+                                         const at::Tensor& out, const at::Tensor& log2_sum,
                                          bool bias_gradient, const DotProductCall& call);
 
 // The whole call through the reference, for derivatives of derivatives: O(Tq Tk) memory.
@@ -67,7 +68,6 @@ at::Tensor dot_product_composite(const at::Tensor& q, const at::Tensor& k, const
 
 // The forward half through torch's dispatcher.
 DotProductHalves call_dot_product_forward(const at::Tensor& q, const at::Tensor& k,
-                                          const at::Tensor& v, bool bias_gradient,
-                                          const DotProductCall& call);
+                                          const at::Tensor& v, const DotProductCall& call);
 
 }  // namespace headloom

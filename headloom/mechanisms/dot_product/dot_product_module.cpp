@@ -112,8 +112,9 @@ Tensor DotProductMixer::forward(const Tensor& x, const Masks& masks) {
   options.cu_seqlens_q = options.cu_seqlens_k = as_optional(masks.cu_seqlens);
   options.causal = config_.causal;
   options.dropout_p = dropout();
-  const Tensor mixed = dot_product_attention(split_heads(q_proj_(x)), split_heads(k_proj_(x)),
-                                             split_heads(v_proj_(x)), options);
+  const Tensor q = split_heads(q_proj_(x)), k = split_heads(k_proj_(x));
+  note(is_training(), {q, k, masks.key_padding_mask, masks.key_padding_mask, masks.cu_seqlens});
+  const Tensor mixed = dot_product_attention(q, k, split_heads(v_proj_(x)), options);
   return out_proj_(merge_heads(mixed));
 }
 
@@ -122,8 +123,9 @@ Tensor DotProductMixer::attend_memory(const Tensor& x, const Tensor& keys, const
   DotProductOptions options;
   options.key_padding_mask = as_optional(padding_mask);
   options.dropout_p = dropout();
-  return out_proj_(
-      merge_heads(dot_product_attention(split_heads(q_proj_(x)), keys, values, options)));
+  const Tensor q = split_heads(q_proj_(x));
+  note(is_training(), {q, keys, {}, padding_mask, {}});
+  return out_proj_(merge_heads(dot_product_attention(q, keys, values, options)));
 }
 
 Tensor DotProductMixer::cross(const Tensor& x, const Tensor& memory,

@@ -2,6 +2,7 @@
 
 #include <torch/nn/modules/linear.h>
 
+#include "headloom/mechanisms/query_key_source.h"
 #include "headloom/mechanisms/registry.h"
 
 namespace headloom {
@@ -10,7 +11,7 @@ namespace headloom {
 // each of H heads of width D = C / H, and an output projection. Parameters q_proj, k_proj, v_proj,
 // out_proj, each with weight [C, C] and bias [C]; Xavier-uniform weights, zero biases. Option of
 // the recipe: bias (true), whether the projections have biases.
-class DotProductMixer : public TokenMixer {
+class DotProductMixer : public TokenMixer, public QueryKeySource {
  public:
   DotProductMixer(const MixerConfig& config, OptionReader& options);
 
@@ -24,6 +25,7 @@ class DotProductMixer : public TokenMixer {
   std::unique_ptr<MixerState> new_state(int64_t batch) const override;
   at::Tensor step(const at::Tensor& x, MixerState& state) override;
   double flops(int64_t length) const override;
+  int64_t query_width() const override { return config_.dim / config_.heads; }
 
  private:
   // keys and values [B, H, S, D], padding_mask [B, S] or undefined

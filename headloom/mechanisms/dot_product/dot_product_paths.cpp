@@ -1,14 +1,14 @@
-// The three ways a call is computed: torch's fused attention where it covers the call, tiles of
-// queries through the reference elsewhere, and packed batches as one call a sequence.
+// The two ways a call is computed: the tile engine on the processor, and elsewhere tiles of queries
+// through the reference, packed batches as one call a sequence.
 #include "headloom/mechanisms/dot_product/dot_product_dispatch.h"
 
 #include <ATen/ATen.h>
 
 #include <cmath>
 #include <functional>
-#include <limits>
 
 #include "headloom/base/check.h"
+#include "headloom/mechanisms/attention_call.h"
 #include "headloom/mechanisms/dot_product/dot_product_reference.h"
 #include "headloom/tensor/contract.h"
 #include "headloom/tensor/dispatch.h"
@@ -21,6 +21,7 @@ using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
 constexpr const char* kOp = "dot_product_attention";
+constexpr double kLog2E = 0x1.71547652b82fep0;
 // Elements of one tile of logits: 1 MiB of float32. The graph of a tile's backward pass holds some
 // thirty tensors of that size at once.
 constexpr int64_t kTileElements = int64_t{1} << 18;
@@ -46,36 +47,58 @@ DotProductRows rows_of(const Tensor& q, const DotProductCall& call, int64_t begi
   return part;
 }
 
-// torch's fused kernel for the processor: no dropout, no bias gradient, equal widths.
-bool fused_covers(const Tensor& q, const Tensor& k, const Tensor& v, const DotProductCall& call,
-                  bool bias_gradient) {
-  return q.device().is_cpu() && call.dropout_p == 0.0 && !bias_gradient && q.size(3) == v.size(3) &&
-         q.numel() > 0 && k.numel() > 0 && (!call.causal || q.size(2) == k.size(2));
-}
+// One sequence of a packed batch, as a call of its own.
+struct Packed {
+  std::vector<int64_t> queries, keys;  // boundaries, [S + 1]
 
-// Bias and padding as the additive mask that the fused kernel takes; nothing when there is neither.
-OptionalTensor additive_mask(const Tensor& q, const Tensor& k, const DotProductCall& call) {
-  if (!call.bias && !call.key_padding_mask) return std::nullopt;
-  Tensor mask = call.bias ? call.bias->to(q.scalar_type()) : at::zeros({}, q.options());
-  while (mask.dim() < 4) mask = mask.unsqueeze(0);
-  if (call.key_padding_mask) {
-    mask = mask.masked_fill(call.key_padding_mask->unsqueeze(1).unsqueeze(1),
-                            -std::numeric_limits<double>::infinity());
+  Packed(const Tensor& q, const Tensor& k, const DotProductCall& call)
+      : queries(read_boundaries(kOp, "cu_seqlens_q", *call.cu_seqlens_q, q.size(2))),
+        keys(read_boundaries(kOp, "cu_seqlens_k", *call.cu_seqlens_k, k.size(2))) {
+    HEADLOOM_CHECK(queries.size() == keys.size(), kOp,
+                   cat("cu_seqlens_k for ", queries.size() - 1, " sequences"),
+                   cat(keys.size() - 1));
   }
-  return mask.expand({q.size(0), q.size(1), q.size(2), k.size(2)});
-}
+  size_t size() const { return queries.size() - 1; }
+  Tensor query_part(const Tensor& x, size_t s) const {
+    return x.narrow(2, queries[s], queries[s + 1] - queries[s]);
+  }
+  Tensor key_part(const Tensor& x, size_t s) const {
+    return x.narrow(2, keys[s], keys[s + 1] - keys[s]);
+  }
+  DotProductCall part(const DotProductCall& call, size_t s) const {
+    DotProductCall one = call;
+    one.cu_seqlens_q.reset();
+    one.cu_seqlens_k.reset();
+    if (call.key_padding_mask) {
+      one.key_padding_mask = call.key_padding_mask->narrow(1, keys[s], keys[s + 1] - keys[s]);
+    }
+    // Sequences must not share a dropout mask.
+    if (call.seed) one.seed = *call.seed + static_cast<int64_t>(s);
+    return one;
+  }
+};
 
-// The fused kernel reads rows of head_dim neighbouring elements whatever their strides say.
-Tensor with_dense_rows(const Tensor& x) {
-  return x.stride(3) == 1 ? x : x.contiguous();
-}
-
-DotProductHalves fused_forward(const Tensor& q, const Tensor& k, const Tensor& v,
-                               const DotProductCall& call) {
-  auto [out, log_sum_exp] = at::_scaled_dot_product_flash_attention_for_cpu(
-      with_dense_rows(q), with_dense_rows(k), with_dense_rows(v), 0.0, call.causal,
-      additive_mask(q, k, call), scale_of(q, call));
-  return {out.contiguous(), log_sum_exp.contiguous()};
+// The call as the tile engine takes it, on the processor.
+AttentionCall engine_call(const Tensor& q, const Tensor& k, const Tensor& v,
+                          const DotProductCall& call) {
+  AttentionCall one;
+  one.q = q;
+  one.k = k;
+  one.v = v;
+  one.bias = value_or_undefined(call.bias);
+  one.key_padding_mask = value_or_undefined(call.key_padding_mask);
+  one.causal = call.causal;
+  one.scale = scale_of(q, call);
+  one.dropout_p = call.dropout_p;
+  const Tensor seed = value_or_undefined(call.seed);
+  one.packed = call.cu_seqlens_q.has_value();
+  if (one.packed) {
+    const Packed packed(q, k, call);
+    one.sequences = packed_sequences(packed.queries, packed.keys, call.dropout_p, seed);
+  } else {
+    one.sequences = whole_sequences(q.size(0), q.size(2), k.size(2), call.dropout_p, seed);
+  }
+  return one;
 }
 
 // Calls body(begin, rows) for tiles of queries that keep the logits within kTileElements.
@@ -99,14 +122,14 @@ DotProductHalves tiled_forward(const Tensor& q, const Tensor& k, const Tensor& v
   const DotProductCall call = in_type(given, type);
   const Tensor wide_k = k.to(type), wide_v = v.to(type);
   const Tensor out = at::empty({q.size(0), q.size(1), q.size(2), v.size(3)}, q.options());
-  const Tensor log_sum_exp = at::empty({q.size(0), q.size(1), q.size(2)}, q.options().dtype(type));
+  const Tensor log2_sum = at::empty({q.size(0), q.size(1), q.size(2)}, q.options().dtype(type));
   for_query_tiles(q, k, [&](int64_t begin, int64_t rows) {
     const auto [tile_out, tile_lse] = dot_product_reference(
         q.narrow(2, begin, rows).to(type), wide_k, wide_v, rows_of(q, call, begin, rows));
     out.narrow(2, begin, rows).copy_(tile_out);
-    log_sum_exp.narrow(2, begin, rows).copy_(tile_lse);
+    log2_sum.narrow(2, begin, rows).copy_(tile_lse * kLog2E);
   });
-  return {out, log_sum_exp};
+  return {out, log2_sum};
 }
 
 // A bias that broadcasts over queries gathers the gradients of all tiles; otherwise each tile owns
@@ -143,82 +166,44 @@ DotProductGradients tiled_backward(const Tensor& grad_out, const Tensor& q, cons
           bias_gradient ? grad_bias.to(given.bias->scalar_type()) : or_empty({}, q)};
 }
 
-// One sequence of a packed batch, as a call of its own.
-struct Packed {
-  std::vector<int64_t> queries, keys;  // boundaries, [S + 1]
-
-  Packed(const Tensor& q, const Tensor& k, const DotProductCall& call)
-      : queries(read_boundaries(kOp, "cu_seqlens_q", *call.cu_seqlens_q, q.size(2))),
-        keys(read_boundaries(kOp, "cu_seqlens_k", *call.cu_seqlens_k, k.size(2))) {
-    HEADLOOM_CHECK(queries.size() == keys.size(), kOp,
-                   cat("cu_seqlens_k for ", queries.size() - 1, " sequences"),
-                   cat(keys.size() - 1));
-  }
-  size_t size() const { return queries.size() - 1; }
-  Tensor query_part(const Tensor& x, size_t s) const {
-    return x.narrow(2, queries[s], queries[s + 1] - queries[s]);
-  }
-  Tensor key_part(const Tensor& x, size_t s) const {
-    return x.narrow(2, keys[s], keys[s + 1] - keys[s]);
-  }
-  DotProductCall part(const DotProductCall& call, size_t s) const {
-    DotProductCall one = call;
-    one.cu_seqlens_q.reset();
-    one.cu_seqlens_k.reset();
-    if (call.key_padding_mask) {
-      one.key_padding_mask = call.key_padding_mask->narrow(1, keys[s], keys[s + 1] - keys[s]);
-    }
-    // Sequences must not share a dropout mask.
-    if (call.seed) one.seed = *call.seed + static_cast<int64_t>(s);
-    return one;
-  }
-};
-
 }  // namespace
 
 DotProductHalves dot_product_forward(const Tensor& q, const Tensor& k, const Tensor& v,
-                                     bool bias_gradient, const DotProductCall& call) {
-  if (!call.cu_seqlens_q) {
-    return fused_covers(q, k, v, call, bias_gradient) ? fused_forward(q, k, v, call)
-                                                      : tiled_forward(q, k, v, call);
-  }
+                                     const DotProductCall& call) {
+  if (q.device().is_cpu()) return tile_attention(engine_call(q, k, v, call));
+  if (!call.cu_seqlens_q) return tiled_forward(q, k, v, call);
   const Packed packed(q, k, call);
   const Tensor out = at::empty({q.size(0), q.size(1), q.size(2), v.size(3)}, q.options());
-  const Tensor log_sum_exp =
+  const Tensor log2_sum =
       at::empty({q.size(0), q.size(1), q.size(2)}, q.options().dtype(accumulation_type(q)));
   for (size_t s = 0; s < packed.size(); ++s) {
-    const auto [part_out, part_lse] =
-        dot_product_forward(packed.query_part(q, s), packed.key_part(k, s), packed.key_part(v, s),
-                            bias_gradient, packed.part(call, s));
+    const auto [part_out, part_sum] = tiled_forward(packed.query_part(q, s), packed.key_part(k, s),
+                                                    packed.key_part(v, s), packed.part(call, s));
     packed.query_part(out, s).copy_(part_out);
-    packed.query_part(log_sum_exp, s).copy_(part_lse);
+    packed.query_part(log2_sum, s).copy_(part_sum);
   }
-  return {out, log_sum_exp};
+  return {out, log2_sum};
 }
 
 DotProductGradients dot_product_backward(const Tensor& grad_out, const Tensor& q, const Tensor& k,
-                                         const Tensor& v, const Tensor& out,
-                                         const Tensor& log_sum_exp, bool bias_gradient,
-                                         const DotProductCall& call) {
-  if (!call.cu_seqlens_q) {
-    if (!fused_covers(q, k, v, call, bias_gradient)) {
-      return tiled_backward(grad_out, q, k, v, call, bias_gradient);
-    }
-    auto [grad_q, grad_k, grad_v] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
-        with_dense_rows(grad_out), with_dense_rows(q), with_dense_rows(k), with_dense_rows(v),
-        with_dense_rows(out), log_sum_exp, 0.0, call.causal, additive_mask(q, k, call),
-        scale_of(q, call));
-    return {grad_q.contiguous(), grad_k.contiguous(), grad_v.contiguous(), or_empty({}, q)};
+                                         const Tensor& v, const Tensor& out, const Tensor& log2_sum,
+                                         bool bias_gradient, const DotProductCall& call) {
+  if (q.device().is_cpu()) {
+    const AttentionCall one = engine_call(q, k, v, call);
+    const AttentionGradients found = tile_attention_backward(one, grad_out, out, log2_sum);
+    Tensor grad_bias;
+    if (bias_gradient) grad_bias = tile_attention_bias_backward(one, grad_out, out, log2_sum);
+    return {found.q, found.k, found.v, or_empty(grad_bias, q)};
   }
+  if (!call.cu_seqlens_q) return tiled_backward(grad_out, q, k, v, call, bias_gradient);
   const Packed packed(q, k, call);
   const Tensor grad_q = at::empty(q.sizes(), q.options());
   const Tensor grad_k = at::empty(k.sizes(), k.options());
   const Tensor grad_v = at::empty(v.sizes(), v.options());
   for (size_t s = 0; s < packed.size(); ++s) {
-    const auto [part_q, part_k, part_v, part_bias] = dot_product_backward(
-        packed.query_part(grad_out, s), packed.query_part(q, s), packed.key_part(k, s),
-        packed.key_part(v, s), packed.query_part(out, s), packed.query_part(log_sum_exp, s),
-        /*bias_gradient=*/false, packed.part(call, s));
+    const auto [part_q, part_k, part_v, part_bias] =
+        tiled_backward(packed.query_part(grad_out, s), packed.query_part(q, s),
+                       packed.key_part(k, s), packed.key_part(v, s), packed.part(call, s), false);
     packed.query_part(grad_q, s).copy_(part_q);
     packed.key_part(grad_k, s).copy_(part_k);
     packed.key_part(grad_v, s).copy_(part_v);

@@ -6,8 +6,8 @@
 #include <cmath>
 
 #include "headloom/base/check.h"
+#include "headloom/tasks/corpus.h"
 #include "headloom/tasks/files.h"
-#include "headloom/tasks/language_model/corpus.h"
 #include "headloom/tasks/random.h"
 
 // B batch, T tokens, V = 256 bytes.

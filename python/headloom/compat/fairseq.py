@@ -45,6 +45,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from headloom import _safetensors
+
 __all__ = ["Imported", "convert"]
 
 _WHERE = "fairseq import"
@@ -71,15 +73,8 @@ class Imported:
     def save(self, path):
         """Writes a safetensors file; the configuration goes into its metadata, as JSON, under
         "headloom.config"."""
-        try:
-            from safetensors.torch import save_file
-        except ImportError as error:
-            raise ImportError(
-                f"{_WHERE}: expected the package safetensors to write {path}; found none. "
-                "Run `pip install headloom[compat]`, or `pip install safetensors`."
-            ) from error
         metadata = {"format": "pt", "headloom.config": json.dumps(self.config, sort_keys=True)}
-        save_file(self.weights, str(path), metadata=metadata)
+        _safetensors.write(path, self.weights, metadata)
 
 
 def _refuse(expected, found, advice=""):

@@ -15,6 +15,7 @@ class Example:
     name: str  # of the dispatcher's operator
     shapes: list[tuple[int, ...]]
     options: dict = field(default_factory=dict)
+    twice: bool = True  # whether a second derivative exists
 
     def tensors(self, dtype=torch.float64):
         generator = torch.Generator().manual_seed(1)

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <utility>
+#include <vector>
+
+namespace headloom {
+
+// The queries and keys of one pass, projected but not scaled: q [B, H, Tq, D], k [B, H, Tk, D].
+// Undefined masks mean: nothing to say.
+struct QueryKeys {
+  at::Tensor q, k;
+  at::Tensor query_padding;  // [B, Tq] bool, true where a position is padding
+  at::Tensor key_padding;    // [B, Tk]
+  at::Tensor cu_seqlens;     // [sequences + 1]: several sequences packed along T, with B = 1
+};
+
+// What attention that has queries and keys adds to its module, so that an objective can watch them.
+// Nothing is kept, and nothing costs anything, unless somebody records.
+class QueryKeySource {
+ public:
+  virtual ~QueryKeySource() = default;
+
+  virtual int64_t query_width() const = 0;  // D
+
+  // From now on the passes in training mode leave their queries and keys, until take().
+  void record(bool on) { recording_ = on; }
+  // What the passes since the last call left, oldest first.
+  std::vector<QueryKeys> take_passes() { return std::exchange(passes_, {}); }
+
+ protected:
+  void note(bool training, QueryKeys pass) {
+    if (recording_ && training) passes_.push_back(std::move(pass));
+  }
+
+ private:
+  bool recording_ = false;
+  std::vector<QueryKeys> passes_;
+};
+
+}  // namespace headloom

@@ -1,0 +1,221 @@
+#pragma once
+
+#include "headloom/base/rng.h"
+#include "headloom/kernels/exp.h"
+#include "headloom/kernels/philox_lanes.h"
+#include "headloom/mechanisms/talking_heads/talking_heads_mix.h"
+
+// One tile of mixed logits, in base 2, queries in the lanes: [H, keys, lanes]. The one place that
+// computes logits, for both forms of the forward and of the backward pass.
+namespace headloom::kernels::HEADLOOM_ISA {
+
+inline constexpr double kLog2OfE = 1.4426950408889634, kLn2 = 0.6931471805599453;
+
+// Fetches rows into the second-level cache, to be read or (kWrite) written: the processor does not
+// foresee the next head.
+template <int kWrite = 0, class S>
+HEADLOOM_INLINE void prefetch_rows(const S* p, int64_t row_stride, int64_t rows, int64_t width) {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(S));
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < width; j += kLine) {
+      __builtin_prefetch(p + i * row_stride + j, kWrite, 2);
+    }
+  }
+}
+template <class S>
+struct LogitTiles {
+  using T = accumulator_t<S>;
+
+  const TalkingHeadsArgs<S>& args;
+  int64_t lanes, tile_keys;
+  MixWeights<S> logits, weights;
+  T* q_t;      // [K, D, lanes], times scale log2(e)
+  T* scratch;  // [tile_keys, max(D, E)]: rows of half types, converted
+  T* edge;     // [tile_keys, lanes]: bias or dropout of one head
+  AttentionSegment segment{};
+  int64_t query = 0, count = 0;  // first query of the tile, lanes in use
+
+  LogitTiles(const TalkingHeadsArgs<S>& given, const TalkingHeadsPlan& plan, bool with_backward,
+             Arena<T>& arena)
+      : args(given),
+        lanes(plan.tile_queries),
+        tile_keys(plan.tile_keys),
+        logits(given.logits, given.queries, given.keys, plan, with_backward, arena),
+        weights(given.weights, given.queries, given.keys, plan, with_backward, arena) {
+    const int64_t width = given.key_width > given.value_width ? given.key_width : given.value_width;
+    q_t = arena.take(given.key_heads * given.key_width * lanes);
+    scratch = arena.take(sizeof(S) == sizeof(T) ? 0 : tile_keys * width);
+    edge = arena.take(tile_keys * lanes);
+  }
+
+  HEADLOOM_INLINE Tile<T> tile(T* data) const { return {data, tile_keys * lanes + Tile<T>::kPad}; }
+  HEADLOOM_INLINE int64_t tile_size(int64_t heads) const {
+    return heads * (tile_keys * lanes + Tile<T>::kPad);
+  }
+
+  void begin_queries(const AttentionSegment& of, int64_t first) {
+    segment = of;
+    query = first;
+    count = of.queries - first < lanes ? of.queries - first : lanes;
+    logits.begin_queries(of, first, count);
+    weights.begin_queries(of, first, count);
+    turn_queries(args.q, args.key_heads, args.key_width, q_t, args.scale * kLog2OfE);
+  }
+
+  // to[heads, width, lanes], zeros in lanes that are no query.
+  void turn_queries(const HeadRows<const S>& rows, int64_t heads, int64_t width, T* to,
+                    double factor) const {
+    if (count < lanes) fill(to, heads * width * lanes, T(0));
+    for (int64_t h = 0; h < heads; ++h) {
+      if (h + 1 < heads) {
+        prefetch_rows(rows.at(segment.batch, h + 1, segment.query_begin + query), rows.row_stride,
+                      count, width);
+      }
+      transpose_tile(rows.at(segment.batch, h, segment.query_begin + query), rows.row_stride, count,
+                     width, to + h * width * lanes, lanes, static_cast<T>(factor));
+    }
+  }
+
+  HEADLOOM_INLINE int64_t visible() const {
+    return visible_keys(args.causal, segment, query, count);
+  }
+  HEADLOOM_INLINE int64_t rows_from(int64_t key) const {
+    const int64_t left = visible() - key;
+    return left < tile_keys ? left : tile_keys;
+  }
+  HEADLOOM_INLINE const S* rows_of(const HeadRows<const S>& rows, int64_t head, int64_t key) const {
+    return rows.at(segment.batch, head, segment.key_begin + key);
+  }
+  HEADLOOM_INLINE void prefetch_head(const HeadRows<const S>& from, int64_t head, int64_t heads,
+                                     int64_t key, int64_t rows, int64_t width) const {
+    if (head < heads) prefetch_rows(rows_of(from, head, key), from.row_stride, rows, width);
+  }
+
+  void begin_keys(int64_t key, int64_t rows) const {
+    logits.begin_keys(segment, key, rows);
+    weights.begin_keys(segment, key, rows);
+  }
+
+  // to[h, rows, lanes] = rows of keys or values times turned[h, width, lanes].
+  void product(const HeadRows<const S>& from, int64_t h, int64_t heads, int64_t width,
+               const T* turned, int64_t key, int64_t rows, Tile<T> to) const {
+    prefetch_head(from, h + 1, heads, key, rows, width);
+    const Operand<T> a = operand(rows_of(from, h, key), from.row_stride, rows, width, scratch);
+    gemm_tile(GemmArgs<T>{rows, lanes, width, a.data, a.row_stride, 1, turned + h * width * lanes,
+                          lanes, to.head(h), lanes},
+              Assign{});
+  }
+
+  // The mixed logits of keys [key, key + rows); `dots` gets the products before mixing, unless the
+  // heads are not mixed.
+  void compute(int64_t key, int64_t rows, Tile<T> dots, Tile<T> mixed) const {
+    for (int64_t h = 0; h < args.key_heads; ++h) {
+      product(args.k, h, args.key_heads, args.key_width, q_t, key, rows,
+              logits.identity ? mixed : dots);
+    }
+    if (!logits.identity) logits.mix(dots, mixed, rows, nullptr);
+    if (args.bias.data != nullptr) add_bias(key, rows, mixed);
+    if (args.relative_bias != nullptr) add_relative_bias(key, rows, mixed);
+    hide(key, rows, mixed);
+  }
+
+  // Multiplies [heads, rows, lanes] of head `h` by its dropout mask; `heads` of the mask.
+  void drop(int64_t h, int64_t heads, int64_t key, int64_t rows, T* values) const {
+    if (args.dropout == DropoutSite::kPerKey) {
+      for (int64_t r = 0; r < rows; ++r) {
+        const int64_t element = (segment.batch * heads + h) * segment.keys + key + r;
+        const bool keeps =
+            dropout_keeps(segment.seed, static_cast<uint64_t>(element), args.drop_threshold);
+        const Vec<T> factor = set1(keeps ? static_cast<T>(args.kept) : T(0));
+        for (int64_t lane = 0; lane < lanes; lane += kWidth<T>) {
+          store(values + r * lanes + lane, load(values + r * lanes + lane) * factor);
+        }
+      }
+      return;
+    }
+    fill_mask(h, heads, key, rows);
+    drop_again(rows, values);
+  }
+  // With the mask of the last drop() of a head.
+  void drop_again(int64_t rows, T* values) const {
+    for (int64_t at = 0; at < rows * lanes; at += kWidth<T>) {
+      store(values + at, load(values + at) * load(edge + at));
+    }
+  }
+
+ private:
+  void add_edge(int64_t rows, T* to) const {
+    const Vec<T> base_two = set1(static_cast<T>(kLog2OfE));
+    for (int64_t at = 0; at < rows * lanes; at += kWidth<T>) {
+      store(to + at, fma(load(edge + at), base_two, load(to + at)));
+    }
+  }
+
+  void add_bias(int64_t key, int64_t rows, Tile<T> mixed) const {
+    const HeadBias<const S>& bias = args.bias;
+    if (count < lanes) fill(edge, rows * lanes, T(0));
+    for (int64_t h = 0; h < args.heads; ++h) {
+      const S* from = bias.data + segment.batch * bias.batch_stride + h * bias.head_stride +
+                      query * bias.query_stride + key * bias.key_stride;
+      if (h > 0 && bias.head_stride == 0) {
+        // The edge holds it already.
+      } else if (bias.key_stride == 1) {
+        transpose_tile(from, bias.query_stride, count, rows, edge, lanes);
+      } else {
+        for (int64_t r = 0; r < rows; ++r) {
+          for (int64_t i = 0; i < count; ++i) {
+            edge[r * lanes + i] = static_cast<T>(from[i * bias.query_stride + r * bias.key_stride]);
+          }
+        }
+      }
+      add_edge(rows, mixed.head(h));
+    }
+  }
+
+  void add_relative_bias(int64_t key, int64_t rows, Tile<T> mixed) const {
+    const Vec<T> base_two = set1(static_cast<T>(kLog2OfE));
+    for (int64_t h = 0; h < args.heads; ++h) {
+      const S* from =
+          args.relative_bias + h * args.relative_head_stride + query - key + args.keys - 1;
+      for (int64_t r = 0; r < rows; ++r) {
+        T* to = mixed.head(h) + r * lanes;
+        for_each_vector<T>(count, [&](int64_t i, auto some) HEADLOOM_INLINE_LAMBDA {
+          store_at(to + i, some, fma(load_at(from - r + i, some), base_two, load_at(to + i, some)));
+        });
+      }
+    }
+  }
+
+  // -inf where a key is padding or comes after the query.
+  void hide(int64_t key, int64_t rows, Tile<T> mixed) const {
+    const int64_t first_hidden = query + segment.keys - segment.queries + 1;
+    if (args.key_padding == nullptr && (!args.causal || key + rows <= first_hidden)) return;
+    const bool* padding =
+        args.key_padding != nullptr
+            ? args.key_padding + segment.batch * args.keys + segment.key_begin + key
+            : nullptr;
+    const Vec<T> never = set1(-ExpConstants<T>::kInfinity);
+    for (int64_t r = 0; r < rows; ++r) {
+      int64_t hidden = args.causal ? key + r + 1 - first_hidden : 0;
+      if (padding != nullptr && padding[r]) hidden = lanes;
+      if (hidden <= 0) continue;
+      hidden = hidden < lanes ? hidden : lanes;
+      for (int64_t h = 0; h < args.heads; ++h) {
+        T* to = mixed.head(h) + r * lanes;
+        for_each_vector<T>(hidden, [&](int64_t i, auto some)
+                                       HEADLOOM_INLINE_LAMBDA { store_at(to + i, some, never); });
+      }
+    }
+  }
+
+  // edge[rows, lanes]: the dropout mask of head `h`, [B, heads, Tq, Tk] in row-major order.
+  void fill_mask(int64_t h, int64_t heads, int64_t key, int64_t rows) const {
+    const int64_t first =
+        ((segment.batch * heads + h) * segment.queries + query) * segment.keys + key;
+    const auto threshold = static_cast<uint32_t>(args.drop_threshold);
+    dropout_tile({segment.seed, threshold, first, segment.keys}, static_cast<T>(args.kept), rows,
+                 lanes, edge, lanes);
+  }
+};
+
+}  // namespace headloom::kernels::HEADLOOM_ISA

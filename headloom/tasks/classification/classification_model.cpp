@@ -1,0 +1,43 @@
+#include "headloom/tasks/classification/classification_model.h"
+
+#include <ATen/ATen.h>
+#include <torch/nn/init.h>
+
+// B batch, T tokens, C model width.
+namespace headloom::tasks::classification {
+
+using at::Tensor;
+
+ClassificationModel::ClassificationModel(nn::TransformerConfig config, int64_t classes,
+                                         Pooling pooling)
+    : classes_(classes), pooling_(pooling), dropout_(config.dropout) {
+  config.causal = false;
+  encoder_ = register_module("encoder", std::make_shared<nn::Transformer>(config));
+  pooler_ = register_module("pooler", torch::nn::Linear(config.dim, config.dim));
+  classifier_ = register_module("classifier", torch::nn::Linear(config.dim, classes));
+  for (const auto& layer : {pooler_, classifier_}) {
+    torch::nn::init::xavier_uniform_(layer->weight);
+    torch::nn::init::zeros_(layer->bias);
+  }
+}
+
+Tensor ClassificationModel::pool(const Batch& batch) const {
+  const Tensor hidden = encoder_->forward(batch.tokens, batch.masks);  // [B, T, C]
+  if (pooling_ == Pooling::kClass) return hidden.select(1, 0);
+  const Tensor& padding = batch.masks.key_padding_mask;  // [B, T] or undefined
+  if (!padding.defined()) return hidden.mean(1);
+  const Tensor kept = padding.logical_not().unsqueeze(2).to(hidden.scalar_type());  // [B, T, 1]
+  return (hidden * kept).sum(1) / kept.sum(1);
+}
+
+Tensor ClassificationModel::forward(const Batch& batch) {
+  const Tensor pooled = at::tanh(pooler_(pool(batch)));              // [B, C]
+  return classifier_(at::dropout(pooled, dropout_, is_training()));  // [B, classes]
+}
+
+double ClassificationModel::flops(int64_t length) const {
+  const auto dim = static_cast<double>(encoder_->config().dim);
+  return encoder_->flops(length) + 2.0 * dim * (dim + static_cast<double>(classes_));
+}
+
+}  // namespace headloom::tasks::classification

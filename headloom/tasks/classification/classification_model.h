@@ -1,0 +1,32 @@
+#pragma once
+
+#include <torch/nn/modules/linear.h>
+
+#include "headloom/tasks/task.h"
+
+namespace headloom::tasks::classification {
+
+enum class Pooling {
+  kClass,  // the first token, which is the tokenizer's begin token
+  kMean,   // the mean over all tokens that are not padding
+};
+
+// A bidirectional Transformer, and of the pooled vector BERT's head (Devlin et al., 2019):
+// dropout(tanh(x W + b)) U + c. Parameters encoder.*, pooler.*, classifier.*.
+class ClassificationModel : public Model {
+ public:
+  ClassificationModel(nn::TransformerConfig config, int64_t classes, Pooling pooling);
+  at::Tensor forward(const Batch& batch) override;  // [B, T] -> [B, classes]
+  double flops(int64_t length) const override;
+
+ private:
+  at::Tensor pool(const Batch& batch) const;
+
+  int64_t classes_;
+  Pooling pooling_;
+  double dropout_;
+  std::shared_ptr<nn::Transformer> encoder_;
+  torch::nn::Linear pooler_{nullptr}, classifier_{nullptr};
+};
+
+}  // namespace headloom::tasks::classification

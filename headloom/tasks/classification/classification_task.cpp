@@ -1,0 +1,226 @@
+#include "headloom/tasks/classification/classification_task.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "headloom/base/check.h"
+#include "headloom/tasks/files.h"
+
+// B batch, T tokens.
+namespace headloom::tasks {
+namespace classification {
+namespace {
+
+using at::Tensor;
+using Ids = std::vector<int64_t>;
+using Role = text::Tokenizer::Role;
+
+constexpr const char* kWhere = "task classification";
+
+ClassificationOptions read_options(OptionReader& reader) {
+  ClassificationOptions options;
+  std::vector<std::string> names;
+  for (const Format& format : formats()) names.push_back(format.name);
+  const std::string name = reader.choice("format", names[0], names);
+  options.format = *std::find_if(formats().begin(), formats().end(),
+                                 [&](const Format& format) { return format.name == name; });
+  options.train_file = reader.text("train_file", options.train_file);
+  options.validation_file = reader.text("validation_file", options.validation_file);
+  options.tokenizer = read_tokenizer_options(reader, kWhere);
+  options.max_length = reader.integer("max_length", options.max_length);
+  options.bucket_batches = reader.integer("bucket_batches", options.bucket_batches);
+  options.pooling =
+      reader.choice("pooling", "cls", {"cls", "mean"}) == "cls" ? Pooling::kClass : Pooling::kMean;
+  options.metric = reader.choice("metric", options.metric, {"accuracy", "f1", "matthews"});
+  reader.done();
+  return options;
+}
+
+Ids lengths_of(const std::vector<Ids>& rows) {
+  Ids lengths;
+  for (const Ids& row : rows) lengths.push_back(static_cast<int64_t>(row.size()));
+  return lengths;
+}
+
+// Cuts the longer one until both together have `room` tokens.
+void cut(Ids& first, Ids& second, size_t room) {
+  while (first.size() + second.size() > room) {
+    (first.size() > second.size() ? first : second).pop_back();
+  }
+}
+
+Tensor cross_entropy_sum(const Tensor& logits, const Tensor& targets) {
+  return at::cross_entropy_loss(logits.to(at::kFloat), targets, {}, at::Reduction::Sum);
+}
+
+Confusion confusion_of(const Totals& totals) {
+  return {totals.at("true_positive"), totals.at("false_positive"), totals.at("false_negative"),
+          totals.at("true_negative")};
+}
+
+}  // namespace
+
+ClassificationTask::ClassificationTask(const TaskConfig& config,
+                                       const ClassificationOptions& options)
+    : config_(config), options_(options) {
+  HEADLOOM_CHECK(!options.train_file.empty(), kWhere, "train_file", "none");
+  HEADLOOM_CHECK(!options.validation_file.empty(), kWhere, "validation_file", "none");
+  HEADLOOM_CHECK(options.bucket_batches >= 1, kWhere, "bucket_batches of at least 1",
+                 cat(options.bucket_batches));
+  // Three special tokens and a token of each sentence.
+  HEADLOOM_CHECK(options.max_length >= 8, kWhere, "max_length of at least 8",
+                 cat(options.max_length));
+}
+
+std::shared_ptr<Model> ClassificationTask::make_model(nn::TransformerConfig config) const {
+  HEADLOOM_CHECK(config.max_length >= options_.max_length, kWhere,
+                 cat("model.max_length of at least task.max_length, ", options_.max_length),
+                 cat(config.max_length));
+  config.vocabulary = options_.tokenizer.vocabulary;
+  return std::make_shared<ClassificationModel>(
+      std::move(config), static_cast<int64_t>(options_.format.labels.size()), options_.pooling);
+}
+
+ClassificationTask::Examples ClassificationTask::encode(const std::vector<Row>& rows,
+                                                        const text::Tokenizer& tokenizer) const {
+  const bool pairs = options_.format.sentences.size() == 2;
+  const size_t special = (pairs ? tokenizer.frame({}, {}) : tokenizer.frame({})).ids.size();
+  const size_t room = static_cast<size_t>(options_.max_length) - special;
+  Examples examples;
+  for (const Row& row : rows) {
+    Ids first = tokenizer.encode(row.sentences[0]);
+    Ids second = pairs ? tokenizer.encode(row.sentences[1]) : Ids();
+    cut(first, second, room);
+    examples.tokens.push_back(
+        (pairs ? tokenizer.frame(first, second) : tokenizer.frame(first)).ids);
+    examples.labels.push_back(row.label);
+  }
+  return examples;
+}
+
+ClassificationTask::Data ClassificationTask::read() const {
+  const auto load_file = [&](const std::string& file) {
+    return load(resolve(config_.base_folder, file), options_.format);
+  };
+  const std::vector<Row> train = load_file(options_.train_file);
+  const std::vector<Row> validation = load_file(options_.validation_file);
+  const text::Tokenizer tokenizer = open_tokenizer(
+      options_.tokenizer, config_.base_folder,
+      [&](text::TokenizerTrainer& trainer) {
+        for (const Row& row : train) {
+          for (const std::string& sentence : row.sentences) trainer.add(sentence);
+        }
+      },
+      kWhere);
+  Data data;
+  data.pad = tokenizer.need_id(Role::kPad, kWhere);
+  const int64_t begin = tokenizer.need_id(Role::kBegin, kWhere);
+  const Ids frame = tokenizer.frame({}).ids;
+  HEADLOOM_CHECK(!frame.empty() && frame[0] == begin, kWhere,
+                 "a tokenizer whose post_processor puts its begin token first", "another");
+  data.train = encode(train, tokenizer);
+  data.validation = encode(validation, tokenizer);
+  data.order = std::make_unique<EpochOrder>(lengths_of(data.train.tokens), config_.batch_size,
+                                            options_.bucket_batches, config_.seed);
+  data.validation_batches =
+      batches_by_length(lengths_of(data.validation.tokens), config_.batch_size);
+  return data;
+}
+
+const ClassificationTask::Data& ClassificationTask::data() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!data_) data_ = std::make_unique<Data>(read());
+  return *data_;
+}
+
+Batch ClassificationTask::batch_of(const Examples& examples, const Ids& rows) const {
+  int64_t longest = 0;
+  Batch batch;
+  for (const int64_t row : rows) {
+    const auto length = static_cast<int64_t>(examples.tokens[row].size());
+    longest = std::max(longest, length);
+    batch.token_count += length;
+  }
+  const auto size = static_cast<int64_t>(rows.size());
+  batch.tokens = at::full({size, longest}, data_->pad, at::kLong);
+  batch.targets = at::empty({size}, at::kLong);
+  const Tensor padding = at::ones({size, longest}, at::kBool);
+  for (int64_t i = 0; i < size; ++i) {
+    const Ids& tokens = examples.tokens[rows[i]];
+    std::copy(tokens.begin(), tokens.end(), batch.tokens.data_ptr<int64_t>() + i * longest);
+    std::fill_n(padding.data_ptr<bool>() + i * longest, tokens.size(), false);
+    batch.targets.data_ptr<int64_t>()[i] = examples.labels[rows[i]];
+  }
+  if (batch.token_count < size * longest) batch.masks.key_padding_mask = padding;
+  return batch;
+}
+
+Batch ClassificationTask::train_batch(int64_t index) const {
+  const Data& data = this->data();
+  return batch_of(data.train, data.order->batch(index));
+}
+
+int64_t ClassificationTask::validation_batches() const {
+  return static_cast<int64_t>(data().validation_batches.size());
+}
+
+Batch ClassificationTask::validation_batch(int64_t index) const {
+  const Data& data = this->data();
+  HEADLOOM_CHECK(index >= 0 && index < validation_batches(), kWhere,
+                 cat("a validation batch below ", validation_batches()), cat(index));
+  return batch_of(data.validation, data.validation_batches[static_cast<size_t>(index)]);
+}
+
+Loss ClassificationTask::loss(const Tensor& logits, const Batch& batch) const {
+  return {cross_entropy_sum(logits, batch.targets), static_cast<double>(batch.targets.size(0))};
+}
+
+void ClassificationTask::measure(const Tensor& logits, const Batch& batch, Totals& totals) const {
+  const Tensor found = logits.argmax(1) == 1, wanted = batch.targets == 1;
+  const auto count = [](const Tensor& rows) { return rows.sum().item<double>(); };
+  totals["nats"] += cross_entropy_sum(logits, batch.targets).item<double>();
+  totals["examples"] += static_cast<double>(batch.targets.size(0));
+  totals["true_positive"] += count(found.logical_and(wanted));
+  totals["false_positive"] += count(found.logical_and(wanted.logical_not()));
+  totals["false_negative"] += count(wanted.logical_and(found.logical_not()));
+  totals["true_negative"] += count(found.logical_or(wanted).logical_not());
+}
+
+Metrics ClassificationTask::metrics(const Totals& totals) const {
+  const Confusion counts = confusion_of(totals);
+  return {{"loss", totals.at("nats") / totals.at("examples")},
+          {"accuracy", accuracy(counts)},
+          {"f1", f1(counts)},
+          {"matthews", matthews(counts)}};
+}
+
+int64_t ClassificationTask::typical_length() const {
+  const Examples& examples = data().validation;
+  int64_t total = 0;
+  for (const Ids& tokens : examples.tokens) total += static_cast<int64_t>(tokens.size());
+  const auto count = static_cast<int64_t>(examples.tokens.size());
+  return (total + count / 2) / count;
+}
+
+}  // namespace classification
+
+TaskEntry classification_entry() {
+  return {
+      "classification",
+      "two classes of sentences or pairs of them, in GLUE's file shapes",
+      cat("format (sst2): sst2, mrpc or rte\n"
+          "train_file, validation_file (required): GLUE's train.tsv and dev.tsv\n",
+          kTokenizerHelp,
+          "max_length (128): tokens, special ones included; longer texts are cut\n"
+          "pooling (cls): cls (the first token) or mean (over the tokens)\n"
+          "metric (accuracy): accuracy, f1 or matthews, by which runs are compared\n"
+          "bucket_batches (16): batches whose rows are sorted by length together; 1 does not sort"),
+      [](const TaskConfig& config, OptionReader& reader) -> std::unique_ptr<Task> {
+        return std::make_unique<classification::ClassificationTask>(
+            config, classification::read_options(reader));
+      },
+  };
+}
+
+}  // namespace headloom::tasks

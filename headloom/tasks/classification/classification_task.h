@@ -1,0 +1,74 @@
+#pragma once
+
+#include <memory>
+#include <mutex>
+
+#include "headloom/tasks/classification/binary_metrics.h"
+#include "headloom/tasks/classification/classification_model.h"
+#include "headloom/tasks/classification/glue.h"
+#include "headloom/tasks/order.h"
+#include "headloom/tasks/tokenizer_options.h"
+
+namespace headloom::tasks {
+
+TaskEntry classification_entry();
+
+namespace classification {
+
+struct ClassificationOptions {
+  Format format;
+  std::string train_file, validation_file;
+  TokenizerOptions tokenizer;
+  int64_t max_length = 128;  // tokens, special ones included
+  int64_t bucket_batches = 16;
+  Pooling pooling = Pooling::kClass;
+  std::string metric = "accuracy";  // the main one
+};
+
+// Sorts a sentence, or a pair of them, into two classes, in GLUE's file shapes. Texts are framed by
+// the tokenizer's post-processor ([CLS] A [SEP], [CLS] A [SEP] B [SEP]); what is longer than
+// max_length is cut at its end, of a pair always the longer one. Metrics: loss (nats), accuracy, f1
+// of class 1, matthews. Data is read when first asked for.
+class ClassificationTask : public Task {
+ public:
+  ClassificationTask(const TaskConfig& config, const ClassificationOptions& options);
+
+  std::string name() const override { return "classification"; }
+  // Refuses a model.max_length below the task's.
+  std::shared_ptr<Model> make_model(nn::TransformerConfig config) const override;
+
+  // Rows are padded on the right to the longest of the batch.
+  Batch train_batch(int64_t index) const override;
+  int64_t validation_batches() const override;
+  Batch validation_batch(int64_t index) const override;
+
+  Loss loss(const at::Tensor& logits, const Batch& batch) const override;
+  void measure(const at::Tensor& logits, const Batch& batch, Totals& totals) const override;
+  Metrics metrics(const Totals& totals) const override;
+  MainMetric main_metric() const override { return {options_.metric, true}; }
+  int64_t typical_length() const override;  // mean of the validation rows
+
+ private:
+  struct Examples {
+    std::vector<std::vector<int64_t>> tokens;
+    std::vector<int64_t> labels;
+  };
+  struct Data {
+    int64_t pad = 0;
+    Examples train, validation;
+    std::unique_ptr<EpochOrder> order;
+    std::vector<std::vector<int64_t>> validation_batches;
+  };
+  const Data& data() const;
+  Data read() const;
+  Examples encode(const std::vector<Row>& rows, const text::Tokenizer& tokenizer) const;
+  Batch batch_of(const Examples& examples, const std::vector<int64_t>& rows) const;
+
+  TaskConfig config_;
+  ClassificationOptions options_;
+  mutable std::mutex mutex_;
+  mutable std::unique_ptr<Data> data_;
+};
+
+}  // namespace classification
+}  // namespace headloom::tasks

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "headloom/tasks/task.h"
+#include "headloom/tasks/translation/pairs.h"
+
+namespace headloom::tasks::translation {
+
+// Translates lines of text: tokens, batches of similar lengths, beam search, text again.
+class Translator {
+ public:
+  // `model` and `vocabularies` outlive the translator.
+  Translator(nn::EncoderDecoder& model, const Vocabularies& vocabularies,
+             const TranslateOptions& options);
+
+  // As TextTranslator::translate(); nothing when `stop` says so between two batches.
+  std::optional<std::vector<std::vector<Translation>>> operator()(
+      const std::vector<std::string>& lines, int64_t first_line,
+      const std::function<bool()>& stop) const;
+
+ private:
+  struct Sentence {
+    size_t line = 0;  // among the lines
+    std::vector<int64_t> source, prefix;
+  };
+  std::vector<Sentence> sentences_of(const std::vector<std::string>& lines,
+                                     int64_t first_line) const;
+  std::vector<Translation> texts_of(const std::vector<nn::Hypothesis>& hypotheses) const;
+  // Sentences [begin, end) in one batch, or in halves where memory does not suffice.
+  void translate(const std::vector<Sentence>& sentences, size_t begin, size_t end,
+                 std::vector<std::vector<Translation>>& results) const;
+
+  nn::EncoderDecoder& model_;
+  const Vocabularies& vocabularies_;
+  const TranslateOptions& options_;
+  nn::TargetTokens tokens_;
+  at::Device device_;
+};
+
+}  // namespace headloom::tasks::translation

@@ -1,0 +1,123 @@
+"""One block of a Transformer around any mechanism."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from headloom.nn.mixer import make_mixer, projection
+
+
+@dataclass
+class MixerChoice:
+    """A mechanism and how it is set up."""
+
+    name: str = "dot_product"
+    heads: int = 8  # divides the width
+    dropout: float = 0.0  # on the mixing weights
+    options: dict = field(default_factory=dict)
+
+
+class TransformerBlock(nn.Module):
+    """Two terms, or three with a cross mixer, each added to x: the mixer, the cross mixer, the feed-forward
+    part. Pre-norm: ``x + dropout(term(norm(x)))``. Post-norm: ``norm(x + dropout(term(x)))``.
+
+    Args:
+        dim, ffn: C and the hidden width of the feed-forward part.
+        mixer: a :class:`MixerChoice`, or the name of a mechanism.
+        cross: one more for a decoder block that looks at a memory.
+        norm: "pre" or "post".
+        activation: "gelu" or "relu".
+        dropout: after each mixer and each feed-forward part; ``ffn_dropout`` after the activation.
+        layer, layers: place in the model; pre-norm scales what writes to the residual stream by it.
+
+    Parameters ``mixer_norm``, ``mixer``, ``cross_norm``, ``cross``, ``ffn_norm``, ``ffn_in`` [ffn, C] and
+    ``ffn_out`` [C, ffn].
+
+    >>> TransformerBlock(16, 32, MixerChoice(heads=4), causal=True)(torch.randn(2, 10, 16)).shape
+    torch.Size([2, 10, 16])
+    """
+
+    def __init__(
+        self,
+        dim,
+        ffn,
+        mixer="dot_product",
+        *,
+        cross=None,
+        causal=False,
+        norm="pre",
+        activation="gelu",
+        dropout=0.0,
+        ffn_dropout=0.0,
+        layer=0,
+        layers=1,
+    ):
+        super().__init__()
+        self.pre_norm = norm == "pre"
+        self.gelu = activation == "gelu"
+        self.dropout = dropout
+        self.ffn_dropout = ffn_dropout
+
+        def build(choice, causal):
+            choice = MixerChoice(choice) if isinstance(choice, str) else choice
+            return make_mixer(
+                choice.name,
+                dim,
+                choice.heads,
+                causal,
+                dropout=choice.dropout,
+                layer=layer,
+                layers=layers,
+                **choice.options,
+            )
+
+        self.mixer_norm = nn.LayerNorm(dim)
+        self.mixer = build(mixer, causal)
+        if cross is not None:
+            self.cross_norm = nn.LayerNorm(dim)
+            self.cross = build(cross, False)
+        self.ffn_norm = nn.LayerNorm(dim)
+        self.ffn_in = projection(dim, ffn)
+        self.ffn_out = projection(ffn, dim)
+        if self.pre_norm:
+            self._scale_residual_writers(layers)
+
+    @torch.no_grad()
+    def _scale_residual_writers(self, layers):
+        mixers = [self.mixer] + ([self.cross] if hasattr(self, "cross") else [])
+        scale = 1.0 / math.sqrt((1 + len(mixers)) * layers)
+        self.ffn_out.weight.mul_(scale)
+        for mixer in mixers:
+            if hasattr(mixer, "out_proj"):
+                mixer.out_proj.weight.mul_(scale)
+
+    def _add(self, x, norm, term):
+        if self.pre_norm:
+            return x + functional.dropout(term(norm(x)), self.dropout, self.training)
+        return norm(x + functional.dropout(term(x), self.dropout, self.training))
+
+    def _feed_forward(self, x):
+        hidden = self.ffn_in(x)  # [B, T, ffn]
+        hidden = functional.gelu(hidden) if self.gelu else functional.relu(hidden)
+        return self.ffn_out(functional.dropout(hidden, self.ffn_dropout, self.training))
+
+    def forward(
+        self, x, key_padding_mask=None, cu_seqlens=None, memory=None, memory_padding_mask=None
+    ):
+        """x [B, T, C] -> [B, T, C]; memory [B, S, C] for blocks with a cross mixer."""
+        x = self._add(x, self.mixer_norm, lambda y: self.mixer(y, key_padding_mask, cu_seqlens))
+        if memory is not None:
+            x = self._add(
+                x, self.cross_norm, lambda y: self.cross.cross(y, memory, memory_padding_mask)
+            )
+        return self._add(x, self.ffn_norm, self._feed_forward)
+
+    def step(self, x, state, memory_state=None):
+        """x [B, n, C] -> [B, n, C]."""
+        x = self._add(x, self.mixer_norm, lambda y: self.mixer.step(y, state))
+        if memory_state is not None:
+            x = self._add(x, self.cross_norm, lambda y: self.cross.cross_step(y, memory_state))
+        return self._add(x, self.ffn_norm, self._feed_forward)

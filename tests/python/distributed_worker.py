@@ -1,0 +1,56 @@
+"""One of several processes that share a batch: gradients must be those of one process with all of it.
+
+python distributed_worker.py RANK RANKS STORE
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python"))
+
+import torch  # noqa: E402
+import torch.distributed as dist  # noqa: E402
+from torch.nn import functional  # noqa: E402
+from torch.nn.parallel import DistributedDataParallel  # noqa: E402
+
+from headloom import nn  # noqa: E402
+
+ROWS, TIME, VOCABULARY = 4, 9, 11
+
+
+def gradients(model, tokens):
+    logits = model(tokens[:, :-1])
+    functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def make_model(name):
+    torch.manual_seed(1)
+    for causal in (True, False):
+        try:
+            config = nn.TransformerConfig(
+                VOCABULARY, dim=8, heads=2, ffn=16, layers=2, causal=causal, mixer=name
+            )
+            return nn.LanguageModel(config).double()
+        except ValueError:
+            if not causal:
+                raise
+
+
+def main():
+    rank, ranks, store = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
+    tokens = torch.randint(VOCABULARY, (ROWS, TIME), generator=torch.Generator().manual_seed(2))
+    for name in nn.mixers():
+        expected = gradients(make_model(name), tokens)
+        shared = DistributedDataParallel(make_model(name))
+        found = gradients(shared, tokens.chunk(ranks)[rank])
+        for key, grad in expected.items():
+            torch.testing.assert_close(found[f"module.{key}"], grad)
+        print(f"rank {rank}: {name}: {len(expected)} gradients are equal")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+#include "headloom/tasks/classification/classification_task.h"
+
+#include <torch/torch.h>
+
+#include "headloom/mechanisms/registry.h"
+#include "tests/support/closeness.h"
+#include "tests/tasks/support.h"
+
+namespace headloom::tasks::classification {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string single_rows(int count) {
+  std::string text = "sentence\tlabel\n";
+  for (int i = 0; i < count; ++i) {
+    text += cat("row ", i, i % 2 ? " is a good and even row" : " is bad", '\t', i % 2, '\n');
+  }
+  return text;
+}
+
+std::string pair_rows(int count) {
+  std::string text = "index\tsentence1\tsentence2\tlabel\n";
+  for (int i = 0; i < count; ++i) {
+    text += cat(i, "\tthe loom stands in room number ", i, " of this house\tthe loom stands\t",
+                i % 2 ? "entailment" : "not_entailment", '\n');
+  }
+  return text;
+}
+
+nn::TransformerConfig small_model() {
+  nn::TransformerConfig config;
+  config.dim = 16;
+  config.layers = 1;
+  config.heads = 2;
+  config.ffn = 32;
+  config.max_length = 32;
+  return config;
+}
+
+class Classification : public ::testing::Test {
+ protected:
+  Classification() {
+    folder_.write("train.tsv", single_rows(64));
+    folder_.write("dev.tsv", single_rows(21));
+    folder_.write("train_pairs.tsv", pair_rows(32));
+    folder_.write("dev_pairs.tsv", pair_rows(9));
+  }
+
+  std::unique_ptr<Task> make(Options options = {}, uint64_t seed = 1) {
+    options.emplace("train_file", std::string("train.tsv"));
+    options.emplace("validation_file", std::string("dev.tsv"));
+    options.emplace("max_length", int64_t{32});
+    options.emplace("vocabulary", int64_t{120});
+    TaskConfig config;
+    config.batch_size = 8;
+    config.seed = seed;
+    config.base_folder = folder_.path().string();
+    return make_task("classification", config, options);
+  }
+  std::unique_ptr<Task> make_pairs(Options options = {}) {
+    options.emplace("format", std::string("rte"));
+    options.emplace("train_file", std::string("train_pairs.tsv"));
+    options.emplace("validation_file", std::string("dev_pairs.tsv"));
+    return make(std::move(options));
+  }
+
+  TempFolder folder_;
+};
+
+constexpr int64_t kPad = 0, kBegin = 2, kEnd = 3;
+
+TEST_F(Classification, FramesAndPadsSentences) {
+  const auto task = make({{"bucket_batches", int64_t{1}}});
+  const Batch batch = task->train_batch(0);
+  EXPECT_TRUE((batch.tokens.select(1, 0) == kBegin).all().item<bool>());
+  EXPECT_TRUE(at::equal((batch.tokens == kEnd).sum(1), at::ones({8}, at::kLong)));
+  ASSERT_TRUE(batch.masks.key_padding_mask.defined());
+  EXPECT_TRUE(at::equal(batch.masks.key_padding_mask, batch.tokens == kPad));
+  EXPECT_EQ(batch.token_count, (batch.tokens != kPad).sum().item<int64_t>());
+}
+
+TEST_F(Classification, FramesPairs) {
+  const auto task = make_pairs();
+  const Batch batch = task->validation_batch(0);
+  EXPECT_TRUE(at::equal((batch.tokens == kEnd).sum(1), at::full({8}, int64_t{2}, at::kLong)));
+}
+
+TEST_F(Classification, CutsTheLongerSentenceOfAPair) {
+  const Batch whole = make_pairs()->validation_batch(0);
+  const Batch cut = make_pairs({{"max_length", int64_t{12}}})->validation_batch(0);
+  EXPECT_EQ(cut.tokens.size(1), 12);
+  EXPECT_TRUE(at::equal((cut.tokens == kEnd).sum(1), at::full({8}, int64_t{2}, at::kLong)));
+  // The second sentence is the shorter one and stays whole; the last token is the end.
+  const auto second = [](const Batch& batch) {
+    const at::Tensor row = batch.tokens[0].masked_select(batch.tokens[0] != kPad);
+    const at::Tensor ends = (row == kEnd).nonzero().flatten();
+    return row.slice(0, ends[0].item<int64_t>());
+  };
+  EXPECT_TRUE(at::equal(second(cut), second(whole)));
+}
+
+TEST_F(Classification, BatchesArePureFunctionsOfSeedAndIndex) {
+  const auto one = make(), two = make(), other = make({}, 2);
+  EXPECT_TRUE(at::equal(one->train_batch(5).tokens, two->train_batch(5).tokens));
+  EXPECT_TRUE(at::equal(one->train_batch(5).targets, two->train_batch(5).targets));
+  bool differs = false;
+  for (int64_t i = 0; i < 8; ++i) {
+    differs |= !at::equal(one->train_batch(i).targets, other->train_batch(i).targets);
+  }
+  EXPECT_TRUE(differs);
+}
+
+TEST_F(Classification, ValidatesEveryRowOnce) {
+  const auto task = make();
+  int64_t rows = 0, positive = 0;
+  for (int64_t i = 0; i < task->validation_batches(); ++i) {
+    rows += task->validation_batch(i).targets.numel();
+    positive += task->validation_batch(i).targets.sum().item<int64_t>();
+  }
+  EXPECT_EQ(rows, 21);
+  EXPECT_EQ(positive, 10);
+  EXPECT_GT(task->typical_length(), 4);
+  EXPECT_THAT(message_of([&] { task->validation_batch(3); }),
+              HasSubstr("expected a validation batch below 3; found 3"));
+}
+
+TEST_F(Classification, ModelsOfEveryMechanismClassify) {
+  const auto task = make({{"bucket_batches", int64_t{1}}});
+  const Batch batch = task->train_batch(0);
+  for (const Mechanism* mechanism : mechanisms()) {
+    nn::TransformerConfig config = small_model();
+    config.mixer = mechanism->name;
+    std::shared_ptr<Model> model;
+    try {
+      model = task->make_model(config);
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), HasSubstr(mechanism->name));
+      continue;
+    }
+    const Loss loss = task->loss(model->forward(batch), batch);
+    EXPECT_EQ(loss.weight, 8.0);
+    EXPECT_TRUE(loss.sum.isfinite().item<bool>()) << mechanism->name;
+  }
+}
+
+TEST_F(Classification, PaddingDoesNotChangeTheLogits) {
+  for (const char* pooling : {"cls", "mean"}) {
+    torch::manual_seed(1);
+    const auto task = make({{"pooling", std::string(pooling)}, {"bucket_batches", int64_t{1}}});
+    const auto model = task->make_model(small_model());
+    model->eval();
+    const Batch batch = task->train_batch(0);
+    const at::Tensor together = model->forward(batch);
+    for (int64_t row = 0; row < 8; ++row) {
+      Batch alone;
+      alone.tokens = batch.tokens[row].masked_select(batch.tokens[row] != kPad).unsqueeze(0);
+      EXPECT_EQ(headloom::testing::differs_by_more_than_rounding(
+                    together[row], model->forward(alone)[0].to(at::kDouble)),
+                std::nullopt)
+          << pooling;
+    }
+  }
+}
+
+TEST_F(Classification, LearnsSomething) {
+  torch::manual_seed(1);
+  const auto task = make();
+  const auto model = task->make_model(small_model());
+  torch::optim::Adam optimizer(model->parameters(), torch::optim::AdamOptions(1e-2));
+  for (int64_t step = 0; step < 60; ++step) {
+    const Batch batch = task->train_batch(step);
+    const Loss loss = task->loss(model->forward(batch), batch);
+    optimizer.zero_grad();
+    (loss.sum / loss.weight).backward();
+    optimizer.step();
+  }
+  model->eval();
+  Totals totals;
+  for (int64_t i = 0; i < task->validation_batches(); ++i) {
+    const Batch batch = task->validation_batch(i);
+    task->measure(model->forward(batch), batch, totals);
+  }
+  const Metrics metrics = task->metrics(totals);
+  EXPECT_EQ(metrics[1], (std::pair<std::string, double>("accuracy", 1.0)));
+  EXPECT_EQ(metrics[2], (std::pair<std::string, double>("f1", 1.0)));
+  EXPECT_EQ(metrics[3], (std::pair<std::string, double>("matthews", 1.0)));
+}
+
+TEST_F(Classification, ComparesByTheMetricOfTheRecipe) {
+  EXPECT_EQ(make()->main_metric().name, "accuracy");
+  EXPECT_EQ(make({{"metric", std::string("matthews")}})->main_metric().name, "matthews");
+}
+
+TEST_F(Classification, RefusesWhatCannotBe) {
+  const auto refusal = [&](Options options) {
+    return message_of([&] { make(std::move(options))->train_batch(0); });
+  };
+  EXPECT_THAT(refusal({{"train_file", std::string()}}),
+              HasSubstr("expected train_file; found none"));
+  EXPECT_THAT(refusal({{"validation_file", std::string()}}), HasSubstr("expected validation_file"));
+  EXPECT_THAT(refusal({{"format", std::string("sst")}}), HasSubstr("sst2"));
+  EXPECT_THAT(refusal({{"max_length", int64_t{7}}}),
+              HasSubstr("max_length of at least 8; found 7"));
+  EXPECT_THAT(refusal({{"bucket_batches", int64_t{0}}}), HasSubstr("bucket_batches of at least 1"));
+  EXPECT_THAT(refusal({{"metric", std::string("f2")}}), HasSubstr("f1"));
+  EXPECT_THAT(message_of([&] {
+                make({{"max_length", int64_t{64}}})->make_model(small_model());
+              }),
+              HasSubstr("model.max_length of at least task.max_length, 64; found 32"));
+  folder_.write("plain.json",
+                R"({"model": {"type": "BPE", "merges": [], "vocab": {"<s>": 0, "<pad>": 1}}})");
+  EXPECT_THAT(refusal({{"tokenizer", std::string("plain.json")}}),
+              HasSubstr("whose post_processor puts its begin token first; found another"));
+}
+
+}  // namespace
+}  // namespace headloom::tasks::classification

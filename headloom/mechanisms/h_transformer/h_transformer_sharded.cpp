@@ -78,6 +78,18 @@ struct Share : torch::autograd::Function<Share> {
   }
 };
 
+// The output, depending on every message also where it used none, as that of the first rank may:
+// its neighbours wait for it backward.
+struct After : torch::autograd::Function<After> {
+  static Tensor forward(AutogradContext*, const Tensor& out, const Tensor&, const Tensor&,
+                        const Tensor&) {
+    return out.view_as(out);
+  }
+  static variable_list backward(AutogradContext*, variable_list grads) {
+    return {grads[0], Tensor(), Tensor(), Tensor()};
+  }
+};
+
 // The part's own keys by the kernels, with the logarithm of the sum, both differentiable. A column
 // of ones beside v carries the latter's gradient: its derivative by a logit is the weight, which is
 // what a value of one gets.
@@ -275,7 +287,7 @@ Tensor h_attention_sharded(const Tensor& q, const Tensor& k, const Tensor& v,
   add_upper(sums, levels[top], from[2], top, shards->rank(), call);
   const Tensor none = (sums.weight == 0) | (levels[0].q_count == 0);
   const Tensor out = sums.value / sums.weight.masked_fill(none, 1.0);
-  return out.masked_fill(none, 0.0).to(q.scalar_type());
+  return After::apply(out.masked_fill(none, 0.0).to(q.scalar_type()), from[0], from[1], from[2]);
 }
 
 }  // namespace headloom

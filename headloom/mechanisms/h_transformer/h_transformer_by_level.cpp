@@ -207,7 +207,7 @@ HAttentionHalves h_attention_by_level(const Tensor& q, const Tensor& k, const Te
                                       const HAttentionCall& call) {
   const std::vector<int64_t> bounds = h_attention_bounds(q, call);
   const auto options = q.options().dtype(accumulation_type(q));
-  std::vector<Tensor> outs{at::empty({q.size(0), q.size(1), 0, v.size(3)}, q.options())};
+  std::vector<Tensor> outs{v.narrow(2, 0, 0)};
   std::vector<Tensor> sums{at::empty({q.size(0), q.size(1), 0}, options)};
   for (size_t s = 0; s + 1 < bounds.size(); ++s) {
     const int64_t length = bounds[s + 1] - bounds[s];

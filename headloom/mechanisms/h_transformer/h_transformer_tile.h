@@ -252,14 +252,21 @@ HEADLOOM_INLINE bool absorb(OnlineSoftmax<T, kVectors>& state, T* scores, int64_
     next[c][j] = state.maximum[j];
     sum[c][j] = zero<T>();
   });
+  const int64_t whole = keys - keys % kChains;
   int64_t i = 0;
+  // A key belongs to one chain whatever comes after it: a prefix has the sums of the whole.
+  const auto rest = [&](auto body) HEADLOOM_INLINE_LAMBDA {
+    unroll<kChains - 1>([&](auto c) HEADLOOM_INLINE_LAMBDA {
+      if (i + c < keys) {
+        unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA { body(c, j); });
+      }
+    });
+  };
   const auto find = [&](auto c, auto j) HEADLOOM_INLINE_LAMBDA {
     next[c][j] = max(load(scores + (i + c) * kLanes + j * kWidth<T>), next[c][j]);
   };
-  for (; i + kChains <= keys; i += kChains) each(find);
-  for (; i < keys; ++i) {
-    unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA { find(Index<0>{}, j); });
-  }
+  for (; i < whole; i += kChains) each(find);
+  rest(find);
   bool moved = false;
   unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
     unroll<kChains - 1>(
@@ -273,10 +280,8 @@ HEADLOOM_INLINE bool absorb(OnlineSoftmax<T, kVectors>& state, T* scores, int64_
     sum[c][j] = sum[c][j] + weight;
     store(score, weight);
   };
-  for (i = 0; i + kChains <= keys; i += kChains) each(weigh);
-  for (; i < keys; ++i) {
-    unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA { weigh(Index<0>{}, j); });
-  }
+  for (i = 0; i < whole; i += kChains) each(weigh);
+  rest(weigh);
   unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
     unroll<kChains - 1>([&](auto c)
                             HEADLOOM_INLINE_LAMBDA { sum[0][j] = sum[0][j] + sum[c + 1][j]; });

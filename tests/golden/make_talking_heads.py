@@ -82,7 +82,8 @@ def gradients(case, x, grad_out):
                 terms.append(value(moved))
             gradient[index] = (terms[0] - 8 * terms[1] + 8 * terms[2] - terms[3]) / (12 * step)
         check_gradient(value, x, name, gradient)
-        found[name] = gradient
+        # What is left of a difference of equal numbers.
+        found[name] = np.where(np.abs(gradient) < 1e-11, 0.0, gradient)
     return found
 
 

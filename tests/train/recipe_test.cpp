@@ -175,9 +175,9 @@ batch_size = 0
       "folder/r.toml:5:1: expected keys of [model] among dim, layers, ",
       "folder/r.toml:6:8: expected model.norm to be one among pre, post; found \"prae\". Did you "
       "mean \"pre\"?",
-      "folder/r.toml:7:1: expected sections among task, model, mixer, alignment, optimizer, "
-      "schedule, train, "
-      "compare; found [trian]. Did you mean \"train\"?",
+      "folder/r.toml:7:1: expected sections among task, model, mixer, encoder_mixer, "
+      "decoder_mixer, cross_mixer, alignment, optimizer, schedule, train, compare; found [trian]. "
+      "Did you mean \"train\"?",
       "folder/r.toml:10:6: expected optimizer.lr to be a number above 0; found 0.",
       "folder/r.toml:11:9: expected optimizer.betas to be a list of two numbers; found [0.9].",
       "folder/r.toml:13:9: expected train.steps to be a whole number at least 1; found 2.5.",

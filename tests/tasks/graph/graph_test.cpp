@@ -150,7 +150,7 @@ nn::TransformerConfig small_config() {
   config.dim = 8;
   config.heads = 2;
   config.layers = 2;
-  config.dropout = config.mixing_dropout = 0.5;
+  config.dropout = config.mixing_dropout = 0.2;
   return config;
 }
 

@@ -190,7 +190,7 @@ TEST_F(MaskedLm, LearnsSomething) {
   const auto model = task->make_model(small_model());
   torch::optim::Adam optimizer(model->parameters(), torch::optim::AdamOptions(1e-2));
   double first = 0.0, last = 0.0;
-  for (int64_t step = 0; step < 60; ++step) {
+  for (int64_t step = 0; step < 150; ++step) {
     const Batch batch = task->train_batch(step);
     const Loss loss = task->loss(model->forward(batch), batch);
     const at::Tensor mean = loss.sum / loss.weight;

@@ -83,10 +83,11 @@ TEST(TranslationTask, TrainingLeavesOutEmptyAndLongPairs) {
                                  {"train_target", std::string("few.digits")},
                                  {"longest", int64_t{5}}});
   EXPECT_EQ(task->train_batch(0).tokens.size(0), 1);
-  const auto none = folder.make({{"train_source", std::string("few.words")},
-                                 {"train_target", std::string("few.digits")},
-                                 {"longest", int64_t{2}}});
-  EXPECT_THAT(message_of([&] { none->train_batch(0); }), HasSubstr("found none among 4"));
+  folder.files().write("none.words", "one\n\n");
+  folder.files().write("none.digits", "\n2\n");
+  const auto none = folder.make(
+      {{"train_source", std::string("none.words")}, {"train_target", std::string("none.digits")}});
+  EXPECT_THAT(message_of([&] { none->train_batch(0); }), HasSubstr("found none among 2"));
 }
 
 TEST(TranslationTask, MeasuresPerToken) {

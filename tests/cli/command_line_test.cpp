@@ -21,11 +21,16 @@ using testing::StartsWith;
 // A change here is a change of what people have written into their scripts.
 const std::map<std::string, std::set<std::string>> kFlags{
     {"train", {"--help", "--folder", "--set", "--fresh", "--quiet", "--label"}},
-    {"eval", {"--help", "--set", "--json"}},
+    {"eval", {"--help", "--set", "--json", "--weights"}},
     {"compare", {"--help", "--folder", "--set", "--mechanisms", "--seeds", "--quiet"}},
     {"generate",
      {"--help", "--prompt", "--length", "--temperature", "--top-k", "--top-p", "--seed",
-      "--samples"}},
+      "--samples", "--weights"}},
+    {"translate",
+     {"--help", "--weights", "--beam", "--length-penalty", "--alpha", "--n-best", "--min-length",
+      "--no-repeat-ngram", "--prefix", "--prefix-file", "--window", "--batch-tokens", "--crop",
+      "--no-cache", "--report-speed", "--set"}},
+    {"average", {"--help", "--last", "--output"}},
     {"data", {"--help"}},
     {"data tokenizer",
      {"--help", "--algorithm", "--size", "--input", "--output", "--min-frequency", "--special",

@@ -42,9 +42,7 @@ def composition(block, causal):
         length, level = q.size(2), 0
         while True:
             count = q.size(2) // block
-            offsets = [at for at in (-1, 0, 1) if at < 1 - causal and (at or not level)]
-            if causal and not level:
-                offsets = [-1, 0]
+            offsets = [at for at in (-1, 0, 1) if at <= 1 - causal and (at or not level)]
             blocks = [x.unflatten(2, (count, block)) for x in (q, k, v)]
             logits = blocks[0] @ beside(blocks[1], offsets).mT + level * math.log(2)
             logits = logits.masked_fill(hidden(count, block, level, offsets, causal), -math.inf)

@@ -2,6 +2,7 @@
 
 #include <torch/torch.h>
 
+#include <random>
 #include <sstream>
 
 #include "headloom/tasks/translation/translation_task.h"
@@ -20,11 +21,12 @@ struct NumberText {
 
 inline NumberText number_text(int64_t lines, int64_t seed) {
   NumberText text;
+  std::mt19937 random(static_cast<uint32_t>(seed));
   for (int64_t line = 0; line < lines; ++line) {
     std::string words, digits;
-    const int64_t count = 1 + (line + seed) % 5;
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t digit = (line * 7 + i * (line / 3 + 3) + seed * 5 + line * line / 7) % 10;
+    const uint32_t count = 1 + random() % 5;
+    for (uint32_t i = 0; i < count; ++i) {
+      const uint32_t digit = random() % 10;
       words += (i ? " " : "") + std::string(kWords[digit]);
       digits += (i ? " " : "") + std::to_string(digit);
     }

@@ -14,6 +14,7 @@ from torch.nn import functional  # noqa: E402
 from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 
 from headloom import nn  # noqa: E402
+from processes import leave  # noqa: E402
 
 ROWS, TIME, VOCABULARY = 4, 9, 11
 
@@ -49,7 +50,7 @@ def main():
         for key, grad in expected.items():
             torch.testing.assert_close(found[f"module.{key}"], grad)
         print(f"rank {rank}: {name}: {len(expected)} gradients are equal")
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,10 @@ pytest.importorskip("safetensors")
 pytestmark = command.needed
 
 MECHANISMS = headloom.nn.mixers()
+FIRST, *OTHERS = MECHANISMS
+first_is_fast = pytest.mark.parametrize(
+    "mechanism", [FIRST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
+)
 CONTEXT = 32
 
 
@@ -125,8 +129,9 @@ def test_every_form_of_a_model_is_loaded(text, overrides):
     )
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
-@pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize(
+    ("mechanism", "pooling"), [(FIRST, "cls"), *((name, "mean") for name in MECHANISMS)]
+)
 def test_listops_has_the_commands_figures(expressions, mechanism, pooling):
     run = expressions / f"listops-{mechanism}-{pooling}"
     overrides = [
@@ -274,7 +279,7 @@ def test_the_newest_whole_checkpoint_stands_in_for_a_best_one(text, tmp_path):
         assert headloom.load(run).run.step == 10
 
 
-@pytest.mark.parametrize("mechanism", MECHANISMS)
+@first_is_fast
 def test_the_command_reads_what_python_writes(text, tmp_path, mechanism):
     model = headloom.load(text(mechanism))
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)

@@ -218,7 +218,7 @@ def test_alignment_leaves_the_bits_and_gives_a_loss(family, form):
     assert float(model.headloom_alignment.loss()) == 0.0  # nothing was seen in evaluation mode
     loss = model.train()(tokens, attention_mask=mask, labels=tokens).loss
     aligned = model.headloom_alignment.loss(mask == 0)
-    assert float(aligned) != 0.0
+    assert float(aligned.detach()) != 0.0
     projections = [
         p
         for name, p in model.named_parameters()
@@ -275,6 +275,7 @@ def test_masks_beyond_padding_reach_the_operator():
     torch.testing.assert_close(found[3], found[1])
 
 
+@pytest.mark.slow
 def test_compiles_whole():
     torch.compiler.reset()
     tokens, mask = batch()

@@ -14,13 +14,13 @@ def _attention(id, shape, **options):
     )
 
 
-_SELF = (2, 2, 11, 3)
+_SELF = (1, 2, 11, 2)
 
 EXAMPLES = [
-    _attention("self", _SELF),
+    _attention("self", (2, 1, 11, 2)),
     _attention("causal", _SELF, causal=True),
     _attention("short", (1, 2, 4, 3), scale=0.4),
-    _attention("padding", _SELF, key_padding_mask=padding(2, 11)),
+    _attention("padding", (2, 1, 11, 2), key_padding_mask=padding(2, 11)),
     _attention("bias", _SELF, bias=torch.linspace(-1, 1, 14).view(2, 7).double()),
     _attention("fine-center", _SELF, query_mode="fine", center_keys=True),
     _attention("dropout", _SELF, dropout_p=0.4, seed=SEED, causal=True),

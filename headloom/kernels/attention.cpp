@@ -19,19 +19,6 @@ HEADLOOM_ISA_TABLE(SymmetricBackwardTable, symmetric_backward_table)
 namespace headloom::kernels {
 namespace {
 
-template <class S, template <class> class Kernels>
-const Kernels<S>& for_type(const ForEachType<Kernels>& table) {
-  if constexpr (std::is_same_v<S, double>) {
-    return table.f64;
-  } else if constexpr (std::is_same_v<S, float>) {
-    return table.f32;
-  } else if constexpr (std::is_same_v<S, BFloat16>) {
-    return table.bf16;
-  } else {
-    return table.f16;
-  }
-}
-
 // A chunk of work below this many multiply-adds costs less than handing it to another thread.
 constexpr int64_t kGrainOperations = int64_t{1} << 16;
 
@@ -164,7 +151,7 @@ int64_t parts_for(int64_t heads, int64_t tiles) {
 
 template <class S>
 void attention_forward(const AttentionArgs<S>& args) {
-  const auto& kernels = for_type<S>(attention_forward_table(active_isa()));
+  const auto& kernels = member_for<S>(attention_forward_table(active_isa()));
   int64_t tiles = 0;
   for (int64_t i = 0; i < args.sequence_count; ++i) {
     tiles += args.heads * query_tiles(args.sequences[i].queries);
@@ -179,7 +166,7 @@ void attention_forward(const AttentionArgs<S>& args) {
 template <class S>
 void attention_backward(const AttentionGradArgs<S>& grad) {
   const AttentionArgs<S>& args = grad.call;
-  const auto& kernels = for_type<S>(attention_backward_table(active_isa()));
+  const auto& kernels = member_for<S>(attention_backward_table(active_isa()));
   int64_t tiles = 0;
   for (int64_t i = 0; i < args.sequence_count; ++i) {
     tiles = std::max(tiles, query_tiles(args.sequences[i].queries));
@@ -205,7 +192,7 @@ void attention_backward(const AttentionGradArgs<S>& grad) {
 template <class S>
 void attention_bias_backward(const AttentionBiasGradArgs<S>& bias) {
   const AttentionArgs<S>& args = bias.call.call;
-  const auto& kernels = for_type<S>(attention_backward_table(active_isa()));
+  const auto& kernels = member_for<S>(attention_backward_table(active_isa()));
   int64_t queries = 0, keys = 0;
   for (int64_t i = 0; i < args.sequence_count; ++i) {
     queries = std::max(queries, args.sequences[i].queries);
@@ -232,7 +219,7 @@ void attention_bias_backward(const AttentionBiasGradArgs<S>& bias) {
 
 template <class S>
 void symmetric_forward(const AttentionArgs<S>& args) {
-  const auto& kernels = for_type<S>(symmetric_forward_table(active_isa()));
+  const auto& kernels = member_for<S>(symmetric_forward_table(active_isa()));
   const int64_t tasks = args.sequence_count * args.heads;
   if (tasks == 0) return;
   const int64_t operations = pairs(args) / args.sequence_count * (args.width + args.value_width);
@@ -247,7 +234,7 @@ void symmetric_forward(const AttentionArgs<S>& args) {
 template <class S>
 void symmetric_backward(const AttentionGradArgs<S>& grad) {
   const AttentionArgs<S>& args = grad.call;
-  const auto& kernels = for_type<S>(symmetric_backward_table(active_isa()));
+  const auto& kernels = member_for<S>(symmetric_backward_table(active_isa()));
   Partials<S> partials(grad, 1);
   const int64_t tasks = partials.tasks();
   const int64_t operations =

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <type_traits>
+
+#include "headloom/base/numeric.h"
 #include "headloom/kernels/isa.h"
 
 // How a table of kernels is reached at run time. A kernel file defines, once per instruction set,
@@ -49,6 +52,20 @@
   }
 
 namespace headloom::kernels {
+
+// The member of a table for an element type; tables of all types name them f64, f32, bf16 and f16.
+template <class S, class Table>
+const auto& member_for(const Table& table) {
+  if constexpr (std::is_same_v<S, double>) {
+    return table.f64;
+  } else if constexpr (std::is_same_v<S, float>) {
+    return table.f32;
+  } else if constexpr (std::is_same_v<S, BFloat16>) {
+    return table.bf16;
+  } else {
+    return table.f16;
+  }
+}
 
 // Reports an instruction set that was not compiled in or that this processor lacks.
 [[noreturn]] void refuse_isa(Isa isa);

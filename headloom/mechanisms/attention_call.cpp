@@ -18,11 +18,6 @@ using kernels::HeadRows;
 constexpr const char* kOp = "tile_attention";
 constexpr double kLog2E = 0x1.71547652b82fep0;
 
-// The kernels' name of a storage type of torch's.
-template <class S>
-using kernel_type = std::conditional_t<std::is_same_v<S, at::BFloat16>, BFloat16,
-                                       std::conditional_t<std::is_same_v<S, at::Half>, Half, S>>;
-
 // The elements of a row must be neighbours; other strides are free.
 Tensor with_dense_rows(const Tensor& x) {
   return x.size(-1) <= 1 || x.stride(-1) == 1 ? x : x.contiguous();
@@ -98,13 +93,6 @@ struct Prepared {
   }
 };
 
-// Calls body(tag of the kernels' storage type).
-template <class Body>
-void for_storage(const Tensor& x, const Body& body) {
-  dispatch_floating(x.scalar_type(), kOp,
-                    [&](auto tag) { body(Type<kernel_type<typename decltype(tag)::type>>{}); });
-}
-
 // A few queries read keys and values once and compute little beside it; the tile engine still
 // transposes and rounds up to a panel of lanes. Up to this many, torch's fused kernel is ahead, 3
 // times with a single query (docs/performance.md); in half precision and from here on it never is.
@@ -162,7 +150,7 @@ std::tuple<Tensor, Tensor> tile_attention(const AttentionCall& call) {
   const Tensor out = at::empty({q.size(0), v.size(1), q.size(2), v.size(3)}, q.options());
   const Tensor log2_sum =
       at::empty({q.size(0), v.size(1), q.size(2)}, q.options().dtype(accumulation_type(q)));
-  for_storage(q, [&](auto tag) {
+  dispatch_kernel_type(q.scalar_type(), kOp, [&](auto tag) {
     using S = typename decltype(tag)::type;
     const AttentionArgs<S> args = prepared.args<S>(out, log2_sum);
     call.symmetric ? kernels::symmetric_forward(args) : kernels::attention_forward(args);
@@ -180,7 +168,7 @@ AttentionGradients tile_attention_backward(const AttentionCall& call, const Tens
   if (!tied) found.k = at::empty(call.k.sizes(), call.k.options());
   found.v = at::empty(call.v.sizes(), call.v.options());
   if (call.fold.defined()) found.fold = at::empty(call.fold.sizes(), call.fold.options());
-  for_storage(call.q, [&](auto tag) {
+  dispatch_kernel_type(call.q.scalar_type(), kOp, [&](auto tag) {
     using S = typename decltype(tag)::type;
     AttentionGradArgs<S> args{};
     args.call = prepared.args<S>(output, log2_sum);
@@ -200,7 +188,7 @@ Tensor tile_attention_bias_backward(const AttentionCall& call, const Tensor& gra
   const Tensor grad = with_dense_rows(grad_out), output = with_dense_rows(out);
   const Tensor found =
       at::zeros(call.bias.sizes(), call.bias.options().dtype(accumulation_type(call.q)));
-  for_storage(call.q, [&](auto tag) {
+  dispatch_kernel_type(call.q.scalar_type(), kOp, [&](auto tag) {
     using S = typename decltype(tag)::type;
     AttentionGradArgs<S> args{};
     args.call = prepared.args<S>(output, log2_sum);

@@ -2,7 +2,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <type_traits>
+
 #include "headloom/base/check.h"
+#include "headloom/base/numeric.h"
 
 namespace headloom {
 
@@ -33,6 +36,18 @@ decltype(auto) dispatch_floating(at::ScalarType type, const char* op, Body&& bod
     default:
       fail(op, "float64, float32, bfloat16 or float16", cat(type));
   }
+}
+
+// The kernels' name for an element type of torch's; both have one layout (base/numeric.h).
+template <class T>
+using kernel_type = std::conditional_t<std::is_same_v<T, at::BFloat16>, BFloat16,
+                                       std::conditional_t<std::is_same_v<T, at::Half>, Half, T>>;
+
+// dispatch_floating() with the kernels' types.
+template <class Body>
+decltype(auto) dispatch_kernel_type(at::ScalarType type, const char* op, Body&& body) {
+  return dispatch_floating(
+      type, op, [&](auto tag) { return body(Type<kernel_type<typename decltype(tag)::type>>{}); });
 }
 
 // Turns a run-time flag into std::bool_constant.

@@ -11,19 +11,6 @@ namespace {
 using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
-template <class T>
-struct Storage {
-  using type = T;
-};
-template <>
-struct Storage<at::BFloat16> {
-  using type = BFloat16;
-};
-template <>
-struct Storage<at::Half> {
-  using type = Half;
-};
-
 // The points of one side that take part, in the form of the kernels.
 class Points {
  public:
@@ -59,14 +46,6 @@ const S* read(const Tensor& tensor) {
 template <class S>
 S* write(const Tensor& tensor) {
   return static_cast<S*>(tensor.mutable_data_ptr());
-}
-
-// body(S{}) with the kernels' storage type of x.
-template <class Body>
-void with_storage(const Tensor& x, const char* op, const Body& body) {
-  dispatch_floating(x.scalar_type(), op, [&](auto tag) {
-    body(Type<typename Storage<typename decltype(tag)::type>::type>{});
-  });
 }
 
 // Room for a gradient. Kernels write the points that take part; where that may not be all of them,
@@ -203,7 +182,7 @@ Tensor3 transport_forward_cpu(const Tensor& u, const Tensor& v, const Tensor& f,
   };
   const Transport transport(u, v, f, g, state(u), state(v), call);
   const Tensor loss = at::zeros({u.size(0), u.size(1)}, at::kDouble);
-  with_storage(u, TransportOp::kName, [&](auto tag) {
+  dispatch_kernel_type(u.scalar_type(), TransportOp::kName, [&](auto tag) {
     using S = typename decltype(tag)::type;
     transport_forward(transport.args<S>(), u.size(0));
     transport.losses<accumulator_t<S>>(loss.data_ptr<double>());
@@ -218,7 +197,7 @@ Tensor4 transport_backward_cpu(const Tensor& grad_loss, const Tensor& u, const T
   const Tensor weights = transport.weights(grad_loss);
   const bool all = takes_all(u, v, call);
   const Tensor4 grads{room(u, all), room(v, all), room(f, all), room(g, all)};
-  with_storage(u, TransportOp::kName, [&](auto tag) {
+  dispatch_kernel_type(u.scalar_type(), TransportOp::kName, [&](auto tag) {
     using S = typename decltype(tag)::type;
     auto args = transport.args<S>();
     args.query_weight = weights.const_data_ptr<double>();
@@ -237,7 +216,7 @@ Tensor3 sinkhorn_forward_cpu(const Tensor& x, const Tensor& y, const SinkhornCal
   const Tensor value = pair.values(), error = pair.values();
   const auto wide = x.options().dtype(accumulation_type(x));
   const Tensor potentials = at::zeros({x.size(0), x.size(1), 2 * (x.size(2) + y.size(2))}, wide);
-  with_storage(x, SinkhornOp::kName, [&](auto tag) {
+  dispatch_kernel_type(x.scalar_type(), SinkhornOp::kName, [&](auto tag) {
     using S = typename decltype(tag)::type;
     auto args = pair.args<S, SinkhornArgs<S>>();
     args.options = call.options;
@@ -255,7 +234,7 @@ Tensor2 sinkhorn_backward_cpu(const Tensor& grad_value, const Tensor& x, const T
   const Tensor grad = as_doubles(grad_value), state = potentials.contiguous();
   const bool all = takes_all(x, y, call);
   const Tensor2 grads{room(x, all), room(y, all)};
-  with_storage(x, SinkhornOp::kName, [&](auto tag) {
+  dispatch_kernel_type(x.scalar_type(), SinkhornOp::kName, [&](auto tag) {
     using S = typename decltype(tag)::type;
     auto args = pair.args<S, SinkhornArgs<S>>();
     args.options = call.options;
@@ -271,7 +250,7 @@ Tensor2 sinkhorn_backward_cpu(const Tensor& grad_value, const Tensor& x, const T
 Tensor discrepancy_cpu(const Tensor& x, const Tensor& y, const DiscrepancyCall& call) {
   const Pair pair(x, y, call.query_mask, call.key_mask);
   const Tensor value = pair.values();
-  with_storage(x, DiscrepancyOp::kName, [&](auto tag) {
+  dispatch_kernel_type(x.scalar_type(), DiscrepancyOp::kName, [&](auto tag) {
     using S = typename decltype(tag)::type;
     auto args = pair.args<S, DiscrepancyArgs<S>>();
     args.bandwidth = call.bandwidth;
@@ -287,7 +266,7 @@ Tensor2 discrepancy_backward_cpu(const Tensor& grad_value, const Tensor& x, cons
   const Tensor grad = as_doubles(grad_value);
   const bool all = takes_all(x, y, call);
   const Tensor2 grads{room(x, all), room(y, all)};
-  with_storage(x, DiscrepancyOp::kName, [&](auto tag) {
+  dispatch_kernel_type(x.scalar_type(), DiscrepancyOp::kName, [&](auto tag) {
     using S = typename decltype(tag)::type;
     auto args = pair.args<S, DiscrepancyArgs<S>>();
     args.bandwidth = call.bandwidth;

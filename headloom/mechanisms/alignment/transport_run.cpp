@@ -15,19 +15,6 @@ namespace {
 using kernels::TransportArgs;
 using kernels::TransportPass;
 
-template <class S>
-const TransportPass<S>& pass_of(const kernels::TransportTable& table) {
-  if constexpr (std::is_same_v<S, double>) {
-    return table.f64;
-  } else if constexpr (std::is_same_v<S, float>) {
-    return table.f32;
-  } else if constexpr (std::is_same_v<S, BFloat16>) {
-    return table.bf16;
-  } else {
-    return table.f16;
-  }
-}
-
 // Enough pieces of work for some ten threads; each split holds a copy of the keys' sums, so there
 // are at most kMostSplits, of kLeastQueries queries or more.
 int64_t splits_for(int64_t heads, int64_t queries) {
@@ -73,12 +60,13 @@ void run(const TransportPass<S>& pass, TransportArgs<S> args, int64_t batch) {
 
 template <class S>
 void transport_forward(const TransportArgs<S>& args, int64_t batch) {
-  run(pass_of<S>(kernels::transport_forward_table(kernels::active_isa())), args, batch);
+  run(kernels::member_for<S>(kernels::transport_forward_table(kernels::active_isa())), args, batch);
 }
 
 template <class S>
 void transport_backward(const TransportArgs<S>& args, int64_t batch) {
-  run(pass_of<S>(kernels::transport_backward_table(kernels::active_isa())), args, batch);
+  run(kernels::member_for<S>(kernels::transport_backward_table(kernels::active_isa())), args,
+      batch);
 }
 
 #define HEADLOOM_INSTANTIATE(S)                                                 \

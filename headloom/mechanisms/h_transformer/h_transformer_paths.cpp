@@ -25,36 +25,6 @@ using kernels::HAttentionGradProblem;
 using kernels::HAttentionProblem;
 using kernels::HAttentionShape;
 
-template <class T>
-struct Storage {
-  using type = T;
-};
-template <>
-struct Storage<at::BFloat16> {
-  using type = BFloat16;
-};
-template <>
-struct Storage<at::Half> {
-  using type = Half;
-};
-
-template <class Table>
-const auto& kernels_of(const Table& table, Type<double>) {
-  return table.f64;
-}
-template <class Table>
-const auto& kernels_of(const Table& table, Type<float>) {
-  return table.f32;
-}
-template <class Table>
-const auto& kernels_of(const Table& table, Type<BFloat16>) {
-  return table.bf16;
-}
-template <class Table>
-const auto& kernels_of(const Table& table, Type<Half>) {
-  return table.f16;
-}
-
 Tensor with_dense_rows(const Tensor& x) {
   return x.stride(3) == 1 ? x : x.contiguous();
 }
@@ -196,7 +166,7 @@ void for_problems(const Problems& all, bool backward, at::ScalarType type,
 template <class S>
 void forward(const Problems& all, const Tensor& out, const Tensor& log2_sum) {
   using T = accumulator_t<S>;
-  const auto& run = kernels_of(kernels::h_attention_table(kernels::active_isa()), Type<S>{});
+  const auto& run = kernels::member_for<S>(kernels::h_attention_table(kernels::active_isa()));
   for_problems<T>(all, false, all.type, all.shape_of(all.longest()),
                   [&](int64_t number, T* upper, const auto& workers) {
                     HAttentionProblem<S> p{};
@@ -231,7 +201,7 @@ template <class S>
 void backward(const Problems& all, const Tensor& grad_out, const Tensor& out,
               const Tensor& log2_sum, const GradientTensors& grads) {
   using T = accumulator_t<S>;
-  const auto& run = kernels_of(kernels::h_attention_grad_table(kernels::active_isa()), Type<S>{});
+  const auto& run = kernels::member_for<S>(kernels::h_attention_grad_table(kernels::active_isa()));
   for_problems<T>(all, true, all.type, backward_shape(all.shape_of(all.longest())),
                   [&](int64_t number, T* upper, const auto& workers) {
                     HAttentionGradProblem<S> p{};
@@ -278,13 +248,6 @@ void center_gradient(const Problems& all, const Tensor& grad_k) {
   }
 }
 
-template <class Body>
-void dispatch_storage(at::ScalarType type, const Body& body) {
-  dispatch_floating(type, "h_attention", [&](auto tag) {
-    body(Type<typename Storage<typename decltype(tag)::type>::type>{});
-  });
-}
-
 }  // namespace
 
 HAttentionHalves h_attention_forward(const Tensor& q, const Tensor& k, const Tensor& v,
@@ -294,8 +257,9 @@ HAttentionHalves h_attention_forward(const Tensor& q, const Tensor& k, const Ten
   const Tensor log2_sum =
       at::empty({q.size(0), q.size(1), q.size(2), 1}, q.options().dtype(all.type));
   if (q.size(2) > 0 && all.heads() > 0) {
-    dispatch_storage(q.scalar_type(),
-                     [&](auto tag) { forward<typename decltype(tag)::type>(all, out, log2_sum); });
+    dispatch_kernel_type(q.scalar_type(), "h_attention", [&](auto tag) {
+      forward<typename decltype(tag)::type>(all, out, log2_sum);
+    });
   }
   return {out, log2_sum.squeeze(-1)};
 }
@@ -312,7 +276,7 @@ HAttentionGradients h_attention_backward(const Tensor& grad_out, const Tensor& q
     grads.bias = at::zeros({all.count(), all.bias.size(1)}, all.bias.options());
   }
   if (q.size(2) > 0 && all.heads() > 0) {
-    dispatch_storage(q.scalar_type(), [&](auto tag) {
+    dispatch_kernel_type(q.scalar_type(), "h_attention", [&](auto tag) {
       backward<typename decltype(tag)::type>(all, with_dense_rows(grad_out), out.contiguous(),
                                              log2_sum.contiguous().unsqueeze(-1), grads);
     });

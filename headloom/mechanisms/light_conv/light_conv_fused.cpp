@@ -8,6 +8,7 @@
 
 #include "headloom/base/parallel.h"
 #include "headloom/base/rng.h"
+#include "headloom/kernels/isa_table.h"
 #include "headloom/mechanisms/light_conv/light_conv_kernels.h"
 #include "headloom/mechanisms/light_conv/light_conv_paths.h"
 #include "headloom/tensor/contract.h"
@@ -22,20 +23,6 @@ using at::Tensor;
 using kernels::ConvArgs;
 using kernels::ConvTile;
 using kernels::kTileQuantum;
-
-// torch's element types and the kernels' of the same layout.
-template <class T>
-struct Storage {
-  using type = T;
-};
-template <>
-struct Storage<at::BFloat16> {
-  using type = BFloat16;
-};
-template <>
-struct Storage<at::Half> {
-  using type = Half;
-};
 
 template <class S>
 const S* data(const Tensor& tensor) {
@@ -241,7 +228,7 @@ class FusedBackward {
 
  private:
   static const kernels::ConvBackwardKernels<S>& kernel() {
-    return kernels::kernels_for<S>(kernels::conv_backward_table(kernels::active_isa()));
+    return kernels::member_for<S>(kernels::conv_backward_table(kernels::active_isa()));
   }
 
   void run_groups(bool sums_weight) {
@@ -284,10 +271,9 @@ Tensor conv_forward_fused(const Tensor& x, const Tensor& weight, const ConvCall&
   if (y.numel() == 0) return y;
   Tensor bias;
   if (call.conv_bias) bias = call.conv_bias->to(conv.type()).contiguous();
-  dispatch_floating(x.scalar_type(), call.op, [&](auto tag) {
-    using S = typename Storage<typename decltype(tag)::type>::type;
-    const auto& kernel =
-        kernels::kernels_for<S>(kernels::conv_forward_table(kernels::active_isa()));
+  dispatch_kernel_type(x.scalar_type(), call.op, [&](auto tag) {
+    using S = typename decltype(tag)::type;
+    const auto& kernel = kernels::member_for<S>(kernels::conv_forward_table(kernels::active_isa()));
     const kernels::ConvForwardArgs<S> args{
         conv.args<S>(), bias.defined() ? data<accumulator_t<S>>(bias) : nullptr, mutable_data<S>(y),
         static_cast<int64_t>(y.nbytes()) > cached_bytes()};
@@ -307,8 +293,8 @@ ConvGradients conv_backward_fused(const Tensor& grad_out, const Tensor& x, const
     return or_empty(gradient.defined() ? gradient.to(x.scalar_type()) : gradient, x);
   };
   const Tensor grad_y = with_contiguous_rows(grad_out);
-  return dispatch_floating(x.scalar_type(), call.op, [&](auto tag) -> ConvGradients {
-    using S = typename Storage<typename decltype(tag)::type>::type;
+  return dispatch_kernel_type(x.scalar_type(), call.op, [&](auto tag) -> ConvGradients {
+    using S = typename decltype(tag)::type;
     FusedBackward<S> backward(conv, grad_y, x, weight, wanted);
     if (x.numel() > 0) {
       backward.run();

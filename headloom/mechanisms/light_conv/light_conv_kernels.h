@@ -102,18 +102,4 @@ struct ConvBackwardTable {
 const ConvForwardTable& conv_forward_table(Isa isa);
 const ConvBackwardTable& conv_backward_table(Isa isa);
 
-// The member of a table for a storage type.
-template <class S, class Table>
-const auto& kernels_for(const Table& table) {
-  if constexpr (sizeof(S) == 8) {
-    return table.f64;
-  } else if constexpr (sizeof(S) == 4) {
-    return table.f32;
-  } else if constexpr (std::is_same_v<S, BFloat16>) {
-    return table.bf16;
-  } else {
-    return table.f16;
-  }
-}
-
 }  // namespace headloom::kernels

@@ -23,33 +23,6 @@ using at::Tensor;
 // Multiply-adds below which a second thread costs more than it saves.
 constexpr int64_t kGrain = int64_t{1} << 15;
 
-void run(const kernels::ConvStep<double>& step, int64_t begin, int64_t end) {
-  kernels::conv_step_table(kernels::active_isa()).f64(step, begin, end);
-}
-void run(const kernels::ConvStep<float>& step, int64_t begin, int64_t end) {
-  kernels::conv_step_table(kernels::active_isa()).f32(step, begin, end);
-}
-void run(const kernels::ConvStep<BFloat16>& step, int64_t begin, int64_t end) {
-  kernels::conv_step_table(kernels::active_isa()).bf16(step, begin, end);
-}
-void run(const kernels::ConvStep<Half>& step, int64_t begin, int64_t end) {
-  kernels::conv_step_table(kernels::active_isa()).f16(step, begin, end);
-}
-
-// torch's two-byte types and ours have one layout.
-template <class T>
-struct Storage {
-  using type = T;
-};
-template <>
-struct Storage<at::BFloat16> {
-  using type = BFloat16;
-};
-template <>
-struct Storage<at::Half> {
-  using type = Half;
-};
-
 }  // namespace
 
 ConvState::ConvState(int64_t batch, int64_t kernel_size, int64_t channels,
@@ -58,8 +31,8 @@ ConvState::ConvState(int64_t batch, int64_t kernel_size, int64_t channels,
 
 Tensor ConvState::by_kernel(const Tensor& values, const Tensor& logits, const Step& options) {
   const bool one_kernel = logits.dim() == 2;
-  dispatch_floating(values.scalar_type(), "convolution step", [&](auto tag) {
-    using S = typename Storage<typename decltype(tag)::type>::type;
+  dispatch_kernel_type(values.scalar_type(), "convolution step", [&](auto tag) {
+    using S = typename decltype(tag)::type;
     kernels::ConvStep<S> step;
     step.values = static_cast<S*>(values.data_ptr());
     step.ring = static_cast<S*>(ring_.data_ptr());
@@ -77,8 +50,9 @@ Tensor ConvState::by_kernel(const Tensor& values, const Tensor& logits, const St
     step.weight_softmax = options.weight_softmax;
     step.renorm_padding = options.renorm_padding;
     const int64_t work = std::max<int64_t>(1, step.tokens * step.head_channels * step.kernel_size);
+    const auto run = kernels::member_for<S>(kernels::conv_step_table(kernels::active_isa()));
     parallel_for(0, values.size(0) * step.heads, std::max<int64_t>(1, kGrain / work),
-                 [&step](int64_t begin, int64_t end) { run(step, begin, end); });
+                 [&](int64_t begin, int64_t end) { run(step, begin, end); });
   });
   return values;
 }

@@ -11,19 +11,6 @@ HEADLOOM_ISA_TABLE(TalkingHeadsBackwardTable, talking_heads_backward_table)
 namespace headloom::kernels {
 namespace {
 
-template <class S, class Table>
-const auto& kernels_of(const Table& table) {
-  if constexpr (std::is_same_v<S, double>) {
-    return table.f64;
-  } else if constexpr (std::is_same_v<S, float>) {
-    return table.f32;
-  } else if constexpr (std::is_same_v<S, BFloat16>) {
-    return table.bf16;
-  } else {
-    return table.f16;
-  }
-}
-
 int64_t vector_bytes(Isa isa) {
   return isa == Isa::kAvx512 ? 64 : isa == Isa::kAvx2 ? 32 : 16;
 }
@@ -110,7 +97,7 @@ TalkingHeadsRun plan_talking_heads_forward(const TalkingHeadsArgs<S>& args,
   run.plan.strip_tiles = strip_tiles<S>(run.plan, args.heads, longest(segments).keys,
                                         strip_limit(tuning, tuning.forward_strip_bytes, threads));
   if (run.plan.strip_tiles == 0) run.plan = tiles_for<S>(segments, 128, tuning, isa, threads);
-  const auto& kernels = kernels_of<S>(talking_heads_forward_table(isa));
+  const auto& kernels = member_for<S>(talking_heads_forward_table(isa));
   run.workspace = lines(kernels.workspace(args, run.plan));
   int64_t tiles = 0;
   for (const AttentionSegment& segment : segments) {
@@ -125,7 +112,7 @@ void talking_heads_forward(const TalkingHeadsArgs<S>& args,
                            const std::vector<AttentionSegment>& segments,
                            const TalkingHeadsRun& run, Isa isa, const TalkingHeadsOutput<S>& output,
                            accumulator_t<S>* memory) {
-  const auto& kernels = kernels_of<S>(talking_heads_forward_table(isa));
+  const auto& kernels = member_for<S>(talking_heads_forward_table(isa));
   const int64_t tile = run.plan.tile_queries;
   parallel_for(0, run.workers, 1, [&](int64_t begin, int64_t end) {
     for (int64_t worker = begin; worker < end; ++worker) {
@@ -217,7 +204,7 @@ TalkingHeadsRun plan_talking_heads_backward(const TalkingHeadsArgs<S>& args,
   const Longest most = longest(segments);
   run.plan.strip_tiles = strip_tiles<S>(run.plan, args.key_heads + 2 * args.heads, most.keys,
                                         strip_limit(tuning, tuning.backward_strip_bytes, threads));
-  const auto& kernels = kernels_of<S>(talking_heads_backward_table(isa));
+  const auto& kernels = member_for<S>(talking_heads_backward_table(isa));
   run.workspace = lines(kernels.workspace(args, run.plan));
   const SumsLayout<S> layout(args, most.keys, totals);
   run.sums = layout.elements();
@@ -248,7 +235,7 @@ void talking_heads_backward(const TalkingHeadsArgs<S>& args,
                             const TalkingHeadsTotals<S>& totals, accumulator_t<S>* memory,
                             double* doubles) {
   using T = accumulator_t<S>;
-  const auto& kernels = kernels_of<S>(talking_heads_backward_table(isa));
+  const auto& kernels = member_for<S>(talking_heads_backward_table(isa));
   const SumsLayout<S> layout(args, longest(segments).keys, totals);
   const int64_t tile = run.plan.tile_queries, team = run.team, teams = run.workers / team;
   std::vector<TalkingHeadsSums<T>> sums;

@@ -19,20 +19,6 @@ using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 using namespace headloom::kernels;
 
-// The kernels' name for torch's types.
-template <class T>
-struct StorageOf {
-  using type = T;
-};
-template <>
-struct StorageOf<at::BFloat16> {
-  using type = BFloat16;
-};
-template <>
-struct StorageOf<at::Half> {
-  using type = Half;
-};
-
 template <class S>
 S* data(const Tensor& tensor) {
   return static_cast<S*>(tensor.data_ptr());
@@ -120,14 +106,6 @@ Tensor workspace(int64_t elements, const Tensor& like) {
   return at::empty({elements}, like.options().dtype(accumulation_type(like)));
 }
 
-// dispatch_floating with the kernels' types.
-template <class Body>
-decltype(auto) dispatch_storage(const Tensor& x, const Body& body) {
-  return dispatch_floating(x.scalar_type(), "talking_heads_attention", [&](auto tag) {
-    return body(Type<typename StorageOf<typename decltype(tag)::type>::type>{});
-  });
-}
-
 // The gradients of all inputs: where kernels write them, in the types they write.
 template <class S>
 class GradientTensors {
@@ -182,23 +160,24 @@ class GradientTensors {
 TalkingHeadsHalves fused_talking_heads(const Tensor& q, const Tensor& k, const Tensor& v,
                                        const TalkingHeadsCall& call, bool sums,
                                        const TalkingHeadsTuning& tuning) {
-  return dispatch_storage(q, [&](auto tag) -> TalkingHeadsHalves {
-    using S = typename decltype(tag)::type;
-    using T = accumulator_t<S>;
-    const FusedCall<S> fused(q, k, v, call);
-    const Tensor out = at::empty({q.size(0), v.size(1), q.size(2), v.size(3)}, q.options());
-    const Tensor log2_sums = sums ? at::empty({q.size(0), fused.args.heads, q.size(2)},
-                                              q.options().dtype(accumulation_type(q)))
-                                  : Tensor();
-    const Isa isa = active_isa();
-    const TalkingHeadsRun run =
-        plan_talking_heads_forward(fused.args, fused.segments, tuning, isa, thread_count());
-    const Tensor memory = workspace(run.elements(), q);
-    talking_heads_forward<S>(fused.args, fused.segments, run, isa,
-                             {rows_of<S>(out), sums ? data<T>(log2_sums) : nullptr},
-                             data<T>(memory));
-    return {out, log2_sums};
-  });
+  return dispatch_kernel_type(
+      q.scalar_type(), "talking_heads_attention", [&](auto tag) -> TalkingHeadsHalves {
+        using S = typename decltype(tag)::type;
+        using T = accumulator_t<S>;
+        const FusedCall<S> fused(q, k, v, call);
+        const Tensor out = at::empty({q.size(0), v.size(1), q.size(2), v.size(3)}, q.options());
+        const Tensor log2_sums = sums ? at::empty({q.size(0), fused.args.heads, q.size(2)},
+                                                  q.options().dtype(accumulation_type(q)))
+                                      : Tensor();
+        const Isa isa = active_isa();
+        const TalkingHeadsRun run =
+            plan_talking_heads_forward(fused.args, fused.segments, tuning, isa, thread_count());
+        const Tensor memory = workspace(run.elements(), q);
+        talking_heads_forward<S>(fused.args, fused.segments, run, isa,
+                                 {rows_of<S>(out), sums ? data<T>(log2_sums) : nullptr},
+                                 data<T>(memory));
+        return {out, log2_sums};
+      });
 }
 
 std::vector<Tensor> fused_talking_heads_backward(const Tensor& grad_out, const Tensor& q,
@@ -207,7 +186,7 @@ std::vector<Tensor> fused_talking_heads_backward(const Tensor& grad_out, const T
                                                  const TalkingHeadsWanted& wanted,
                                                  const TalkingHeadsCall& call,
                                                  const TalkingHeadsTuning& tuning) {
-  return dispatch_storage(q, [&](auto tag) {
+  return dispatch_kernel_type(q.scalar_type(), "talking_heads_attention", [&](auto tag) {
     using S = typename decltype(tag)::type;
     using T = accumulator_t<S>;
     const FusedCall<S> fused(q, k, v, call);

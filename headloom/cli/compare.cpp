@@ -11,7 +11,6 @@
 #include "headloom/cli/comparison.h"
 #include "headloom/cli/output.h"
 #include "headloom/cli/process.h"
-#include "headloom/mechanisms/registry.h"
 #include "headloom/train/run.h"
 
 namespace headloom::cli {
@@ -27,7 +26,9 @@ peak memory; FOLDER gets report.html and comparison.json. Finished runs are
 kept: the same command goes on after an interruption.
 
 Options of a mechanism come from [compare.<name>] of the recipe, else from
-[mixer] when that names it, else they are the defaults.)";
+[mixer] when that names it, else they are the defaults. A section of another
+name is a variant: mechanism = "..." says what it is one of, and
+set = ["section.key=value"] changes anything else, e.g. "alignment.form=adversarial".)";
 
 struct Arguments {
   std::string recipe, folder;
@@ -54,35 +55,26 @@ train::Recipe read_recipe(const Arguments& arguments) {
   for (const int64_t seed : recipe.compare.seeds) {
     HEADLOOM_CHECK(seed >= 0, "compare", "seeds from 0 on", cat(seed));
   }
-  for (const std::string& name : recipe.compare.mechanisms) find_mechanism(name);
   HEADLOOM_CHECK(recipe.parts.encoder_mixer.name.empty() || recipe.parts.decoder_mixer.name.empty(),
                  "compare", "a recipe that leaves encoder or decoder to [mixer], which varies",
                  "both [encoder_mixer] and [decoder_mixer]", "Leave one of them out.");
   return recipe;
 }
 
-// The recipe of one run: the same for all but for the mixer and the seed.
-train::Recipe recipe_of_run(const train::Recipe& shared, const std::string& mechanism,
-                            int64_t seed) {
-  train::Recipe recipe = shared;
-  const auto options = shared.compare.mixer_options.find(mechanism);
-  if (options != shared.compare.mixer_options.end()) {
-    recipe.model.mixer_options = options->second;
-  } else if (mechanism != shared.model.mixer) {
-    recipe.model.mixer_options.clear();
-  }
-  recipe.model.mixer = mechanism;
+train::Recipe recipe_of_run(const train::Recipe& shared, const std::string& name, int64_t seed) {
+  train::Recipe recipe = train::variant_recipe(shared, name);
   recipe.train.seed = static_cast<uint64_t>(seed);
-  recipe.compare = {};
   return recipe;
 }
 
 // Builds every model once, so that a mistake in the last mechanism's options shows before the first
 // one has trained for hours.
 void check_models(const train::Recipe& recipe) {
-  const auto task = train::make_task(recipe);
-  for (const std::string& mechanism : recipe.compare.mechanisms) {
-    task->make_model(recipe_of_run(recipe, mechanism, recipe.compare.seeds[0]).model);
+  const auto shared = train::make_task(recipe);
+  for (const std::string& name : recipe.compare.mechanisms) {
+    const train::Recipe run = train::variant_recipe(recipe, name);
+    const bool same = run.task == recipe.task && run.task_options == recipe.task_options;
+    (same ? *shared : *train::make_task(run)).make_model(run.model);
   }
 }
 
@@ -220,7 +212,8 @@ void add_compare(CLI::App& app, Action& action) {
   add_overrides(command, arguments->overrides);
   command
       ->add_option("--mechanisms", arguments->mechanisms,
-                   "The first is what the others are compared with (default: [compare] mechanisms)")
+                   "Mechanisms or variants; the first is what the others are compared with "
+                   "(default: [compare] mechanisms)")
       ->type_name("NAME,NAME")
       ->delimiter(',')
       ->allow_extra_args(false);

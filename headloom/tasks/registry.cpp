@@ -35,6 +35,12 @@ const std::vector<TaskEntry>& all_tasks() {
   return tasks;
 }
 
+std::vector<std::string> task_names() {
+  std::vector<std::string> names;
+  for (const TaskEntry& entry : all_tasks()) names.push_back(entry.name);
+  return names;
+}
+
 std::unique_ptr<Task> make_task(const std::string& name, const TaskConfig& config,
                                 const Options& options) {
   std::vector<std::string> names;

@@ -161,6 +161,7 @@ struct TaskEntry {
 
 // All tasks. The list is in registry.cpp: a static library drops files that nothing names.
 const std::vector<TaskEntry>& all_tasks();
+std::vector<std::string> task_names();
 // Builds a task; refuses an unknown name and unknown options, naming the nearest.
 std::unique_ptr<Task> make_task(const std::string& name, const TaskConfig& config,
                                 const Options& options);

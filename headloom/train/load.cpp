@@ -65,9 +65,7 @@ LoadedRun load_run(const std::string& folder, const std::vector<std::string>& ov
 
 LoadedRun load_run(const std::string& folder, const std::vector<std::string>& overrides,
                    const std::string& weights) {
-  std::vector<std::string> names;
-  for (const tasks::TaskEntry& entry : tasks::all_tasks()) names.push_back(entry.name);
-  return load_run(folder, overrides, weights, names, train::make_task);
+  return load_run(folder, overrides, weights, tasks::task_names(), train::make_task);
 }
 
 }  // namespace headloom::train

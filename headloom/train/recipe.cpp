@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "headloom/base/check.h"
+#include "headloom/mechanisms/registry.h"
 #include "headloom/tasks/task.h"
 #include "headloom/train/files.h"
 #include "headloom/train/recipe_reader.h"
@@ -71,9 +72,27 @@ Recipe load_recipe(const std::string& path, const std::vector<std::string>& over
   HEADLOOM_CHECK(std::filesystem::exists(path), path, "a recipe file", "no such file");
   HEADLOOM_CHECK(!is_folder(path), path, "a recipe file", "a folder");
   const std::string text = read_text(path, kMaxBytes);
-  std::vector<std::string> names;
-  for (const tasks::TaskEntry& entry : tasks::all_tasks()) names.push_back(entry.name);
-  return parse_recipe(text, path, overrides, names);
+  return parse_recipe(text, path, overrides, tasks::task_names());
+}
+
+Recipe variant_recipe(const Recipe& shared, const std::string& name) {
+  const auto entry = shared.compare.variants.find(name);
+  CompareVariant variant{name, {}, {}};
+  if (entry != shared.compare.variants.end()) {
+    variant = entry->second;
+  } else if (name == shared.model.mixer) {
+    variant.options = shared.model.mixer_options;
+  }
+  find_mechanism(variant.mechanism);
+  // Overrides are words of a recipe; the text of the shared one takes them as a file would.
+  Recipe recipe = shared;
+  if (!variant.overrides.empty()) {
+    recipe = parse_recipe(to_toml(shared), shared.path, variant.overrides, tasks::task_names());
+  }
+  recipe.model.mixer = variant.mechanism;
+  recipe.model.mixer_options = variant.options;
+  recipe.compare = {};
+  return recipe;
 }
 
 }  // namespace headloom::train

@@ -44,11 +44,18 @@ struct TrainConfig {
   int64_t threads = 0;             // 0: torch's default
 };
 
+// What one row of a comparison changes: [compare.<name>].
+struct CompareVariant {
+  std::string mechanism;               // by default the section's own name
+  Options options;                     // of the mechanism: the section's other keys
+  std::vector<std::string> overrides;  // "set": "section.key=value", of any section but [compare]
+  bool operator==(const CompareVariant&) const = default;
+};
+
 struct CompareConfig {
-  // Each entry names a mechanism; its options come from [compare.<name>] or, without one, are
-  // defaults.
+  // Each entry names a variant, or a mechanism with its default options.
   std::vector<std::string> mechanisms;
-  std::map<std::string, Options> mixer_options;
+  std::map<std::string, CompareVariant> variants;
   std::vector<int64_t> seeds = {1};
 };
 
@@ -83,6 +90,11 @@ Recipe load_recipe(const std::string& path, const std::vector<std::string>& over
 Recipe parse_recipe(const std::string& text, const std::string& path,
                     const std::vector<std::string>& overrides,
                     const std::vector<std::string>& tasks);
+
+// The recipe of one row of the comparison: the variant's mechanism, options and overrides put into
+// the shared recipe, and no [compare]. Options of a mechanism without a section are those of
+// [mixer] when that names it, else the defaults. Error when `name` is neither.
+Recipe variant_recipe(const Recipe& shared, const std::string& name);
 
 // The recipe with every default filled in, as TOML that load_recipe() reads back to the same
 // recipe.

@@ -184,7 +184,7 @@ void RecipeReader::named(const char* kind, std::string& name, Options& options) 
                   cat("[", kind, "] with name = one of ", join(names)),
                   root_.empty() ? "an empty recipe" : "none");
   }
-  if (table_) this->options(section_, *table_, "name", options);
+  if (table_) this->options(section_, *table_, {"name"}, options);
 }
 
 void RecipeReader::part(const char* name, tasks::NamedMixer& mixer) {
@@ -193,10 +193,10 @@ void RecipeReader::part(const char* name, tasks::NamedMixer& mixer) {
 }
 
 void RecipeReader::options(const std::string& path, const toml::table& table,
-                           const std::string& skip, Options& options) {
+                           const std::vector<std::string>& skip, Options& options) {
   for (const auto& [key, node] : table) {
     const std::string name(key.str());
-    if (name == skip) continue;
+    if (has(skip, name)) continue;
     const toml::array* list = node.as_array();
     if (const auto* value = node.as_boolean()) {
       options[name] = value->get();
@@ -235,30 +235,53 @@ void RecipeReader::list(const std::string& key, std::vector<T>& values, const st
   }
 }
 
-void RecipeReader::compare(CompareConfig& config) {
+void RecipeReader::variant(const std::string& name, const toml::table& table,
+                           CompareVariant& variant) {
+  const std::string path = "compare." + name;
   const std::vector<std::string> names = mechanism_names();
+  variant.mechanism = name;
+  if (const toml::node* node = table.get("mechanism")) {
+    one_of(path + ".mechanism", *node, variant.mechanism, "a mechanism", names);
+  } else if (!has(names, name)) {
+    problems_.add(path, table.source(),
+                  cat("[compare.<name>] with mechanism = one of ", join(names),
+                      ", or named after one of them"),
+                  cat('[', path, ']'), did_you_mean(name, names));
+  }
+  if (const toml::node* node = table.get("set")) {
+    const toml::array* array = node->as_array();
+    if (!array || !(array->empty() || array->is_homogeneous<std::string>())) {
+      report(path + ".set", *node, cat(path, ".set to be a list of texts \"section.key=value\""));
+    } else {
+      for (const toml::node& item : *array) {
+        variant.overrides.push_back(item.as_string()->get());
+      }
+    }
+  }
+  options(path, table, {"mechanism", "set"}, variant.options);
+}
+
+void RecipeReader::compare(CompareConfig& config) {
+  std::vector<std::string> names = mechanism_names(), sections;
+  if (table_) {
+    for (const auto& [key, node] : *table_) {
+      const toml::table* table = node.as_table();
+      const std::string name(key.str());
+      if (!table || name == "mechanisms" || name == "seeds") continue;
+      variant(name, *table, config.variants[name]);
+      sections.push_back(name);
+      if (!has(names, name)) names.push_back(name);
+    }
+  }
   list("mechanisms", config.mechanisms, "mechanism names",
        [&](const std::string& path, const toml::node& node, std::string& value) {
-         return one_of(path, node, value, "mechanisms", names);
+         return one_of(path, node, value, "mechanisms or variants", names);
        });
   list("seeds", config.seeds, "whole numbers",
        [&](const std::string& path, const toml::node& node, int64_t& value) {
          return whole(path, node, value, kNotNegative);
        });
-  if (!table_) return;
-  for (const auto& [key, node] : *table_) {
-    const toml::table* table = node.as_table();
-    const std::string name(key.str());
-    if (!table || has(keys_, name)) continue;
-    if (has(names, name)) {
-      options("compare." + name, *table, "", config.mixer_options[name]);
-    } else {
-      problems_.add("compare." + name, node.source(),
-                    cat("[compare.<mechanism>] with a mechanism among ", join(names)),
-                    cat("[compare.", name, ']'), did_you_mean(name, names));
-    }
-    keys_.push_back(name);
-  }
+  keys_.insert(keys_.end(), sections.begin(), sections.end());
 }
 
 }  // namespace headloom::train

@@ -37,8 +37,9 @@ class RecipeReader {
   bool whole(const std::string& key, const toml::node& node, int64_t& value, const Range& range);
   bool one_of(const std::string& key, const toml::node& node, std::string& value,
               const std::string& kind, const std::vector<std::string>& allowed);
-  void options(const std::string& path, const toml::table& table, const std::string& skip,
-               Options& options);
+  void options(const std::string& path, const toml::table& table,
+               const std::vector<std::string>& skip, Options& options);
+  void variant(const std::string& name, const toml::table& table, CompareVariant& variant);
   template <class T, class Read>
   void list(const std::string& key, std::vector<T>& values, const std::string& kind,
             const Read& read);

@@ -47,9 +47,13 @@ class Writer {
     for (const std::string& name : config.mechanisms) names.push_back(toml_string(name));
     line("mechanisms", cat('[', join(names), ']'));
     line("seeds", toml_value(OptionValue(config.seeds)));
-    for (const auto& [mechanism, options] : config.mixer_options) {
-      section("compare." + toml_key(mechanism));
-      write(options);
+    for (const auto& [name, variant] : config.variants) {
+      section("compare." + toml_key(name));
+      if (variant.mechanism != name) line("mechanism", toml_string(variant.mechanism));
+      std::vector<std::string> overrides;
+      for (const std::string& text : variant.overrides) overrides.push_back(toml_string(text));
+      if (!overrides.empty()) line("set", cat('[', join(overrides), ']'));
+      write(variant.options);
     }
   }
   std::string text() const { return text_.str(); }

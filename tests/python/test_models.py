@@ -30,6 +30,7 @@ OPTIONS = {
     "dynamic_conv": {"renorm_padding": True, "conv_bias": True, "kernel_sizes": 5},
     "h_transformer": {"block_size": 4},
     "light_conv": {"weight_softmax": False, "kernel_sizes": [9]},
+    "dot_product": {"bias": False, "logit_scale": 3.0},
     "symmetric": {"form": "low_rank", "rank": 2, "query_heads": 1},
     "talking_heads": {"dynamic": "x2l,m2l,x2w,m2w", "relative_bias": "t5", "value_heads": 4},
 }
@@ -220,6 +221,7 @@ def test_the_registry_takes_mechanisms_of_others():
         (lambda: nn.make_mixer("light_cnov", 8, 2), 'Did you mean "light_conv"?'),
         (lambda: nn.make_mixer("light_conv", 8, 2, gl=True), 'found gl. Did you mean "glu"?'),
         (lambda: nn.make_mixer("dot_product", 8, 3), "found width 8, heads 3"),
+        (lambda: nn.make_mixer("dot_product", 8, 2, logit_scale=0.0), "a finite logit_scale"),
         (lambda: nn.make_mixer("dot_product", 8, 2).new_state(1), "a causal mixer to decode with"),
         (
             lambda: causal_mixer("dot_product").step(torch.ones(1, 1, 8), None),

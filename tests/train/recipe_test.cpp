@@ -78,7 +78,8 @@ width = 2
   EXPECT_EQ(recipe.optimizer.beta2, 0.98);
   EXPECT_EQ(recipe.train.seed, 9'000'000'000u);
   EXPECT_EQ(recipe.compare.seeds, (std::vector<int64_t>{4, 5}));
-  EXPECT_EQ(recipe.compare.mixer_options.at("dot_product").at("width"), OptionValue(int64_t{2}));
+  const CompareVariant variant{"dot_product", {{"width", int64_t{2}}}, {}};
+  EXPECT_EQ(recipe.compare.variants.at("dot_product"), variant);
 }
 
 Recipe unusual_recipe() {
@@ -99,8 +100,9 @@ Recipe unusual_recipe() {
   r.optimizer = {"adam", 0.1 + 0.2, 0.7, 0.97, 1e-7, 0.3};
   r.schedule = {"inverse_sqrt", 4, 5, 0.6};
   r.train = {6, 7, 8, 9, 1.5, "bfloat16", 0.99, 10, 11, 12, 13, 14, "cuda", 15};
-  r.compare.mechanisms = {"dot_product"};
-  r.compare.mixer_options = {{"dot_product", {{"x", 0.25}}}};
+  r.compare.mechanisms = {"dot_product", "a variant"};
+  r.compare.variants = {{"dot_product", {"dot_product", {{"x", 0.25}}, {}}},
+                        {"a variant", {"dot_product", {}, {"train.clip=2.5", "task.a=\"b\""}}}};
   r.compare.seeds = {3, 1, 2};
   return r;
 }
@@ -147,7 +149,7 @@ TEST(Recipe, RoundTripsExactly) {
   EXPECT_EQ(b.train.device, "cuda");
   EXPECT_EQ(b.train.threads, 15);
   EXPECT_EQ(b.compare.mechanisms, a.compare.mechanisms);
-  EXPECT_EQ(b.compare.mixer_options, a.compare.mixer_options);
+  EXPECT_EQ(b.compare.variants, a.compare.variants);
   EXPECT_EQ(b.compare.seeds, a.compare.seeds);
 }
 
@@ -223,11 +225,48 @@ TEST(Recipe, RefusesUnknownMechanisms) {
   EXPECT_THAT(error_of(kTask + "[mixer]\nname = \"dot_prodct\""),
               AllOf(HasSubstr("r.toml:4:8: expected mixer.name to be a mechanism among"),
                     HasSubstr("Did you mean \"dot_product\"?")));
-  EXPECT_THAT(error_of(kTask + "[compare]\nmechanisms = [\"dot_product\", \"dot\"]"),
-              HasSubstr("r.toml:4:30: expected compare.mechanisms to be mechanisms among"));
+  EXPECT_THAT(
+      error_of(kTask + "[compare]\nmechanisms = [\"dot_product\", \"dot\"]"),
+      HasSubstr("r.toml:4:30: expected compare.mechanisms to be mechanisms or variants among"));
   EXPECT_THAT(error_of(kTask + "[compare.dotproduct]\nx = 1"),
-              AllOf(HasSubstr("r.toml:3:1: expected [compare.<mechanism>]"),
+              AllOf(HasSubstr("r.toml:3:1: expected [compare.<name>] with mechanism = one of"),
                     HasSubstr("Did you mean \"dot_product\"?")));
+  EXPECT_THAT(error_of(kTask + "[compare.sharp]\nmechanism = \"dot_prodct\""),
+              AllOf(HasSubstr("expected compare.sharp.mechanism to be a mechanism among"),
+                    HasSubstr("Did you mean \"dot_product\"?")));
+  EXPECT_THAT(error_of(kTask + "[compare.dot_product]\nset = \"train.steps=1\""),
+              HasSubstr("r.toml:4:7: expected compare.dot_product.set to be a list of texts"));
+}
+
+TEST(Recipe, VariantsChangeMechanismOptionsAndAnythingElse) {
+  const Recipe shared = parse(R"(
+[task]
+name = "listops"
+[mixer]
+name = "dot_product"
+logit_scale = 2.0
+[train]
+steps = 7
+[compare]
+mechanisms = ["dot_product", "sharp", "other"]
+[compare.sharp]
+mechanism = "dot_product"
+logit_scale = 8.0
+set = ["train.clip=1.5", "alignment.form=adversarial"]
+[compare.other]
+mechanism = "dot_product"
+)");
+  const Recipe own = variant_recipe(shared, "dot_product");
+  EXPECT_EQ(own.model.mixer_options.at("logit_scale"), OptionValue(2.0));
+  EXPECT_TRUE(own.compare.variants.empty());
+  const Recipe sharp = variant_recipe(shared, "sharp");
+  EXPECT_EQ(sharp.model.mixer, "dot_product");
+  EXPECT_EQ(sharp.model.mixer_options, (Options{{"logit_scale", 8.0}}));
+  EXPECT_EQ(sharp.train.clip, 1.5);
+  EXPECT_EQ(sharp.alignment.form, "adversarial");
+  EXPECT_EQ(sharp.train.steps, 7);
+  EXPECT_TRUE(variant_recipe(shared, "other").model.mixer_options.empty());
+  EXPECT_THROW(variant_recipe(shared, "shrp"), Error);
 }
 
 TEST(Recipe, RefusesImpossibleComparisons) {

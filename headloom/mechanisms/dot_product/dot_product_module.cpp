@@ -2,6 +2,8 @@
 
 #include <torch/nn/init.h>
 
+#include <cmath>
+
 #include "headloom/base/check.h"
 #include "headloom/mechanisms/dot_product/dot_product.h"
 #include "headloom/tensor/gradients.h"
@@ -75,7 +77,8 @@ const RegisterMechanism kRegister({
     "dot_product",
     "scaled dot-product attention, the baseline",
     "Vaswani et al., Attention Is All You Need, NeurIPS 2017",
-    "bias (true): whether the projections have biases",
+    "bias (true): whether the projections have biases\n"
+    "logit_scale (1): a factor on the logits, beside 1 / sqrt(head width)",
     [](const MixerConfig& config, OptionReader& options) {
       return std::make_shared<DotProductMixer>(config, options);
     },
@@ -86,6 +89,10 @@ const RegisterMechanism kRegister({
 DotProductMixer::DotProductMixer(const MixerConfig& config, OptionReader& options)
     : config_(config) {
   const bool bias = options.boolean("bias", true);
+  const double factor = options.number("logit_scale", 1.0);
+  HEADLOOM_CHECK(std::isfinite(factor) && factor > 0.0, "mixer dot_product",
+                 "a finite logit_scale above 0", cat(factor));
+  scale_ = factor / std::sqrt(static_cast<double>(config.dim / config.heads));
   const auto projection = [&](const char* name) {
     torch::nn::Linear linear(torch::nn::LinearOptions(config.dim, config.dim).bias(bias));
     torch::nn::init::xavier_uniform_(linear->weight);
@@ -108,6 +115,7 @@ Tensor DotProductMixer::merge_heads(const Tensor& x) const {
 
 Tensor DotProductMixer::forward(const Tensor& x, const Masks& masks) {
   DotProductOptions options;
+  options.scale = scale_;
   options.key_padding_mask = as_optional(masks.key_padding_mask);
   options.cu_seqlens_q = options.cu_seqlens_k = as_optional(masks.cu_seqlens);
   options.causal = config_.causal;
@@ -121,6 +129,7 @@ Tensor DotProductMixer::forward(const Tensor& x, const Masks& masks) {
 Tensor DotProductMixer::attend_memory(const Tensor& x, const Tensor& keys, const Tensor& values,
                                       const Tensor& padding_mask) {
   DotProductOptions options;
+  options.scale = scale_;
   options.key_padding_mask = as_optional(padding_mask);
   options.dropout_p = dropout();
   const Tensor q = split_heads(q_proj_(x));
@@ -157,6 +166,7 @@ Tensor DotProductMixer::step(const Tensor& x, MixerState& state) {
   auto& seen = dynamic_cast<KeyValueState&>(state);
   seen.append(split_heads(k_proj_(x)), split_heads(v_proj_(x)));
   DotProductOptions options;
+  options.scale = scale_;
   options.causal = x.size(1) > 1;  // one query sees everything so far
   const Tensor mixed =
       dot_product_attention(split_heads(q_proj_(x)), seen.keys(), seen.values(), options);

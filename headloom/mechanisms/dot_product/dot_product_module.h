@@ -9,8 +9,9 @@ namespace headloom {
 
 // Multi-head scaled dot-product attention: softmax(Q K^T / sqrt(D)) V with Q, K, V = x W + b for
 // each of H heads of width D = C / H, and an output projection. Parameters q_proj, k_proj, v_proj,
-// out_proj, each with weight [C, C] and bias [C]; Xavier-uniform weights, zero biases. Option of
-// the recipe: bias (true), whether the projections have biases.
+// out_proj, each with weight [C, C] and bias [C]; Xavier-uniform weights, zero biases. Options of
+// the recipe: bias (true), whether the projections have biases; logit_scale (1), a factor on the
+// logits, beside 1 / sqrt(D).
 class DotProductMixer : public TokenMixer, public QueryKeySource {
  public:
   DotProductMixer(const MixerConfig& config, OptionReader& options);
@@ -36,6 +37,7 @@ class DotProductMixer : public TokenMixer, public QueryKeySource {
   double dropout() const { return is_training() ? config_.dropout : 0.0; }
 
   MixerConfig config_;
+  double scale_;  // of the logits, 1 / sqrt(D) included
   torch::nn::Linear q_proj_{nullptr}, k_proj_{nullptr}, v_proj_{nullptr}, out_proj_{nullptr};
 };
 

@@ -1,5 +1,7 @@
 """Multi-head scaled dot-product attention."""
 
+import math
+
 from headloom import ops
 from headloom.nn.mixer import TokenMixer, projection, register_mixer
 from headloom.nn.states import GrowingState, MemoryState
@@ -14,6 +16,7 @@ class MultiheadAttention(TokenMixer):
         causal: no position sees a later one; does not concern :meth:`cross`.
         bias: whether the projections have biases.
         dropout: on the attention weights, in training.
+        logit_scale: a factor on the logits, beside ``1 / sqrt(dim / heads)``.
 
     Parameters ``q_proj``, ``k_proj``, ``v_proj`` and ``out_proj``, each [dim, dim].
 
@@ -23,13 +26,18 @@ class MultiheadAttention(TokenMixer):
 
     mechanism = "dot_product"
 
-    def __init__(self, dim, heads, *, causal=False, bias=True, dropout=0.0):
+    def __init__(self, dim, heads, *, causal=False, bias=True, dropout=0.0, logit_scale=1.0):
         super().__init__()
         if heads <= 0 or dim % heads:
             raise ValueError(
                 f"MultiheadAttention: expected a width that is a multiple of the heads; found width "
                 f"{dim}, heads {heads}."
             )
+        if not 0 < logit_scale < math.inf:
+            raise ValueError(
+                f"MultiheadAttention: expected a finite logit_scale above 0; found {logit_scale}."
+            )
+        self.scale = logit_scale / math.sqrt(dim // heads)
         self.heads = heads
         self.causal = causal
         self.dropout = dropout
@@ -44,7 +52,7 @@ class MultiheadAttention(TokenMixer):
     def _attend(self, x, keys, values, **options):
         dropout = self.dropout if self.training else 0.0
         mixed = ops.dot_product_attention(
-            self._split(self.q_proj(x)), keys, values, dropout_p=dropout, **options
+            self._split(self.q_proj(x)), keys, values, dropout_p=dropout, scale=self.scale, **options
         )
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
@@ -85,7 +93,12 @@ class MultiheadAttention(TokenMixer):
 
 
 @register_mixer("dot_product")
-def _make(config, *, bias=True):
+def _make(config, *, bias=True, logit_scale=1.0):
     return MultiheadAttention(
-        config.dim, config.heads, causal=config.causal, bias=bias, dropout=config.dropout
+        config.dim,
+        config.heads,
+        causal=config.causal,
+        bias=bias,
+        dropout=config.dropout,
+        logit_scale=logit_scale,
     )

@@ -1,8 +1,11 @@
 #include "headloom/mechanisms/dot_product/dot_product.h"
 
 #include <ATen/ATen.h>
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
+#include <cmath>
+
+#include "headloom/base/check.h"
 #include "headloom/mechanisms/dot_product/dot_product_dispatch.h"
 #include "tests/support/mixer_conformance.h"
 
@@ -10,6 +13,7 @@ namespace headloom::testing {
 namespace {
 
 using at::Tensor;
+using ::testing::HasSubstr;
 
 DotProductOptions options_of(const Arguments& a) {
   return {a.optional("bias"),         a.optional("key_padding_mask"), a.flag("causal"),
@@ -287,6 +291,31 @@ const bool kMixerJoined =
                               "v_proj.weight", "v_proj.bias", "out_proj.weight", "out_proj.bias"},
                .idle = {"k_proj.bias"},
                .cross = true});
+
+std::shared_ptr<TokenMixer> make_scaled(double logit_scale) {
+  return make_mixer("dot_product", MixerConfig{.dim = 8, .heads = 2},
+                    Options{{"logit_scale", logit_scale}});
+}
+
+TEST(DotProductMixer, ScalesItsLogits) {
+  const auto sharp = make_scaled(8.0), plain = make_scaled(1.0);
+  const auto source = sharp->named_parameters();
+  at::NoGradGuard no_grad;
+  for (const auto& item : plain->named_parameters()) {
+    item.value().copy_(source[item.key()]);
+    if (item.key().starts_with("q_proj")) item.value().mul_(8.0);
+  }
+  const Tensor x = at::randn({2, 5, 8});
+  EXPECT_TRUE(at::allclose(sharp->forward(x, {}), plain->forward(x, {}), 1e-5, 1e-6));
+  EXPECT_FALSE(at::allclose(sharp->forward(x, {}), make_scaled(1.0)->forward(x, {})));
+}
+
+TEST(DotProductMixer, RefusesAScaleThatIsNone) {
+  for (const double scale : {0.0, -1.0, std::nan("")}) {
+    EXPECT_THAT([&] { make_scaled(scale); },
+                ::testing::ThrowsMessage<Error>(HasSubstr("a finite logit_scale above 0")));
+  }
+}
 
 }  // namespace
 }  // namespace headloom::testing

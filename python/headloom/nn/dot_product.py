@@ -14,8 +14,9 @@ class MultiheadAttention(TokenMixer):
         causal: no position sees a later one; does not concern :meth:`cross`.
         bias: whether the projections have biases.
         dropout: on the attention weights, in training.
+        width: of all heads together, a multiple of ``heads``; ``dim`` unless given.
 
-    Parameters ``q_proj``, ``k_proj``, ``v_proj`` and ``out_proj``, each [dim, dim].
+    Parameters ``q_proj``, ``k_proj``, ``v_proj``, each [width, dim], and ``out_proj`` [dim, width].
 
     >>> MultiheadAttention(16, 4, causal=True)(torch.randn(2, 10, 16)).shape
     torch.Size([2, 10, 16])
@@ -23,20 +24,21 @@ class MultiheadAttention(TokenMixer):
 
     mechanism = "dot_product"
 
-    def __init__(self, dim, heads, *, causal=False, bias=True, dropout=0.0):
+    def __init__(self, dim, heads, *, causal=False, bias=True, dropout=0.0, width=None):
         super().__init__()
-        if heads <= 0 or dim % heads:
+        width = dim if width is None else width
+        if heads <= 0 or width <= 0 or width % heads:
             raise ValueError(
                 f"MultiheadAttention: expected a width that is a multiple of the heads; found width "
-                f"{dim}, heads {heads}."
+                f"{width}, heads {heads}."
             )
         self.heads = heads
         self.causal = causal
         self.dropout = dropout
-        self.q_proj = projection(dim, dim, bias)
-        self.k_proj = projection(dim, dim, bias)
-        self.v_proj = projection(dim, dim, bias)
-        self.out_proj = projection(dim, dim, bias)
+        self.q_proj = projection(dim, width, bias)
+        self.k_proj = projection(dim, width, bias)
+        self.v_proj = projection(dim, width, bias)
+        self.out_proj = projection(width, dim, bias)
 
     def _split(self, x):  # [B, T, C] -> [B, H, T, D]
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -85,7 +87,12 @@ class MultiheadAttention(TokenMixer):
 
 
 @register_mixer("dot_product")
-def _make(config, *, bias=True):
+def _make(config, *, bias=True, width=None):
     return MultiheadAttention(
-        config.dim, config.heads, causal=config.causal, bias=bias, dropout=config.dropout
+        config.dim,
+        config.heads,
+        causal=config.causal,
+        bias=bias,
+        dropout=config.dropout,
+        width=width,
     )

@@ -1,10 +1,14 @@
 #include "headloom/base/check.h"
 #include "headloom/base/nearest.h"
+#include "headloom/tasks/byte_text/byte_text_task.h"
 #include "headloom/tasks/classification/classification_task.h"
 #include "headloom/tasks/graph/graph_task.h"
+#include "headloom/tasks/image/image_task.h"
 #include "headloom/tasks/language_model/language_model_task.h"
 #include "headloom/tasks/listops/listops_task.h"
 #include "headloom/tasks/masked_lm/masked_lm_task.h"
+#include "headloom/tasks/pathfinder/pathfinder_task.h"
+#include "headloom/tasks/retrieval/retrieval_task.h"
 #include "headloom/tasks/task.h"
 #include "headloom/tasks/translation/translation_task.h"
 
@@ -29,9 +33,10 @@ void refuse_parts(const std::string& where, const EncoderDecoderParts& parts) {
 }  // namespace
 
 const std::vector<TaskEntry>& all_tasks() {
-  static const std::vector<TaskEntry> tasks = {classification_entry(), graph_entry(),
-                                               language_model_entry(), listops_entry(),
-                                               masked_lm_entry(),      translation_entry()};
+  static const std::vector<TaskEntry> tasks = {
+      byte_text_entry(),      classification_entry(), graph_entry(),     image_entry(),
+      language_model_entry(), listops_entry(),        masked_lm_entry(), pathfinder_entry(),
+      retrieval_entry(),      translation_entry()};
   return tasks;
 }
 

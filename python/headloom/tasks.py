@@ -43,10 +43,11 @@ def _mean(hidden, padding):
     return (hidden * kept).sum(1) / kept.sum(1)
 
 
-def _pooling(recipe):
-    pooling = recipe["task"].get("pooling", "cls")
-    if pooling not in ("cls", "mean"):
-        raise ValueError(f'pooling: expected "cls" or "mean"; found "{pooling}".')
+def _pooling(recipe, default="cls"):
+    pooling = recipe["task"].get("pooling", default)
+    allowed = ("cls", "mean", "first")
+    if pooling not in allowed:
+        raise ValueError(f'pooling: expected one of {", ".join(allowed)}; found "{pooling}".')
     return pooling
 
 
@@ -77,42 +78,108 @@ class ByteModel(nn.Module):
         return bytes(text.tolist()).decode(errors="replace")
 
 
-@_task(
-    "listops",
-    "pooling evaluate_on bucket_batches max_length min_length max_depth max_args data_seed train_size "
-    "validation_size test_size train_file validation_file test_file",
-)
-class ListOpsModel(nn.Module):
-    """The model of the task listops (headloom/tasks/listops/listops_model.h): tokens [B, T], padded with 0
-    on the right -> logits [B, 10]."""
+class SequenceClassifier(nn.Module):
+    """The classifier of the Long Range Arena (headloom/tasks/sequence_classifier.h): tokens [B, T], padded
+    with 0 on the right -> logits [B, classes].
 
-    CLASS = 17  # the learned vector in front of the sequence
+    pooling: "cls" puts the last row of the embedding in front and reads it out, "first" reads the first
+    token, "mean" the tokens that are not masked, "mean_all" all of them. Without a mask, tokens of 0 are
+    masked if ``mask_zeros``.
+    """
 
-    def __init__(self, config, pooling="cls"):
+    def __init__(self, config, classes, pooling="cls", mask_zeros=True):
         super().__init__()
         self.pooling = pooling
+        self.mask_zeros = mask_zeros
         self.encoder = Transformer(config)
         self.head_in = nn.Linear(config.dim, config.ffn)
-        self.head_out = nn.Linear(config.ffn, 10)
+        self.head_out = nn.Linear(config.ffn, classes)
         if pooling == "cls":
             with torch.no_grad():
-                self.encoder.embedding.weight[self.CLASS].zero_()
+                self.encoder.embedding.weight[-1].zero_()
 
     @classmethod
     def make(cls, config, recipe, weights):
         config.vocabulary = weights["encoder.embedding.weight"].size(0)
         config.causal = False
-        return cls(config, _pooling(recipe))
+        task = recipe["task"]
+        images = task["name"] in ("image", "pathfinder")
+        pooling = _pooling(recipe, "mean" if task["name"] == "pathfinder" else "cls")
+        if images and pooling == "mean":
+            pooling = "mean_all"
+        return cls(
+            config,
+            weights["head_out.weight"].size(0),
+            pooling,
+            not images or task.get("mask_zeros", True),
+        )
 
     def forward(self, tokens, key_padding_mask=None):
-        """Without a mask, tokens of 0 are padding."""
-        padding = tokens == 0 if key_padding_mask is None else key_padding_mask
-        if self.pooling == "cls":
-            tokens = functional.pad(tokens, (1, 0), value=self.CLASS)
-            pooled = self.encoder(tokens, functional.pad(padding, (1, 0), value=False))[:, 0]
-        else:
-            pooled = _mean(self.encoder(tokens, padding), padding)
+        pooled = _pooled(
+            self.encoder, self.pooling, tokens, self._padding(tokens, key_padding_mask)
+        )
         return self.head_out(functional.relu(self.head_in(pooled)))
+
+    def _padding(self, tokens, mask):
+        return tokens == 0 if mask is None and self.mask_zeros else mask
+
+
+def _pooled(encoder, pooling, tokens, padding):
+    """[B, T] -> [B, C]"""
+    if pooling == "cls":
+        tokens = functional.pad(tokens, (1, 0), value=encoder.config.vocabulary - 1)
+        if padding is not None:
+            padding = functional.pad(padding, (1, 0), value=False)
+    hidden = encoder(tokens, padding)
+    if pooling in ("cls", "first"):
+        return hidden[:, 0]
+    return hidden.mean(1) if pooling == "mean_all" else _mean(hidden, padding)
+
+
+for _name, _keys in {
+    "listops": "pooling evaluate_on bucket_batches max_length min_length max_depth max_args data_seed "
+    "train_size validation_size test_size train_file validation_file test_file",
+    "byte_text": "pooling bucket_batches max_length train_file validation_file",
+    "image": "pooling evaluate_on format folder pixels mask_zeros",
+    "pathfinder": "pooling evaluate_on size contour_length data_seed train_size validation_size test_size "
+    "mask_zeros",
+}.items():
+    _task(_name, _keys)(SequenceClassifier)
+
+
+@_task(
+    "retrieval",
+    "pooling interactions evaluate_on bucket_batches max_length train_file validation_file test_file",
+)
+class RetrievalModel(nn.Module):
+    """The model of the task retrieval (headloom/tasks/retrieval/retrieval_model.h): two texts, tokens
+    [B, T] each, padded with 0 on the right -> logits [B, 2]."""
+
+    def __init__(self, config, pooling="first", interactions=False):
+        super().__init__()
+        self.pooling = pooling
+        self.interactions = interactions
+        self.encoder = Transformer(config)
+        self.head_in = nn.Linear((4 if interactions else 2) * config.dim, config.ffn)
+        self.head_middle = nn.Linear(config.ffn, config.ffn // 2)
+        self.head_out = nn.Linear(config.ffn // 2, 2)
+        if pooling == "cls":
+            with torch.no_grad():
+                self.encoder.embedding.weight[-1].zero_()
+
+    @classmethod
+    def make(cls, config, recipe, weights):
+        config.vocabulary = weights["encoder.embedding.weight"].size(0)
+        config.causal = False
+        return cls(config, _pooling(recipe, "first"), recipe["task"].get("interactions", False))
+
+    def forward(self, first, second):
+        a, b = (
+            _pooled(self.encoder, self.pooling, tokens, tokens == 0) for tokens in (first, second)
+        )
+        parts = [a, b, a * b, a - b] if self.interactions else [a, b]
+        hidden = functional.relu(self.head_in(torch.cat(parts, 1)))
+        return self.head_out(functional.relu(self.head_middle(hidden)))
 
 
 _TOKENIZER = "tokenizer tokenizer_algorithm tokenizer_lowercase vocabulary"

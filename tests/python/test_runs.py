@@ -157,6 +157,54 @@ def test_listops_has_the_commands_figures(expressions, mechanism, pooling):
     )
 
 
+def padded_bytes(texts, longest=48):
+    rows = [torch.tensor([byte + 1 for byte in text.encode()[:longest]]) for text in texts]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+
+def arena_data(task):
+    """The validation data of a smoke recipe, as the arguments of its model, and the classes."""
+    data = command.ROOT / "recipes/smoke/data"
+    if task == "image":
+        lines = (data / "bars/train.csv").read_text(encoding="utf-8").splitlines()[-6:]
+        values = torch.tensor([[int(value) for value in line.split(",")] for line in lines])
+        return (values[:, :-1],), values[:, -1]
+    name = {"byte_text": "bytes", "retrieval": "pairs"}[task]
+    lines = (data / f"{name}_validation.tsv").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("\t") for line in lines]
+    labels = torch.tensor([int(float(row[0])) for row in rows])
+    if task == "byte_text":
+        return (padded_bytes([row[-1] for row in rows]),), labels
+    texts = padded_bytes([row[3] for row in rows] + [row[4] for row in rows])
+    return texts.chunk(2), labels
+
+
+@pytest.mark.parametrize(
+    ("task", "overrides"),
+    [
+        ("byte_text", ()),
+        ("byte_text", ("task.pooling=mean",)),
+        ("image", ("mixer.width=8",)),
+        ("image", ("task.pooling=mean", "task.mask_zeros=true")),
+        ("retrieval", ()),
+        ("retrieval", ("task.pooling=cls", "task.interactions=true", "model.max_length=49")),
+    ],
+)
+def test_arena_tasks_have_the_commands_figures(folder, task, overrides):
+    run = folder / "-".join([task, *overrides])
+    command.train(task, run, *overrides)
+    arguments, labels = arena_data(task)
+    with torch.no_grad():
+        logits = headloom.load(run)(*arguments)
+    expected = command.evaluate(run)
+    torch.testing.assert_close(
+        float(functional.cross_entropy(logits, labels)), expected["loss"], atol=0, rtol=1e-5
+    )
+    assert float((logits.argmax(1) == labels).double().mean()) == pytest.approx(
+        expected["accuracy"]
+    )
+
+
 def reviews(run, tokenizer):
     """The validation data of the smoke recipe as the task makes it, in one batch."""
     tokenizers = pytest.importorskip("tokenizers")

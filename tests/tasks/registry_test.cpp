@@ -14,8 +14,9 @@ TEST(TaskRegistry, NamesEveryTask) {
     EXPECT_FALSE(entry.summary.empty()) << entry.name;
     EXPECT_FALSE(entry.options.empty()) << entry.name;
   }
-  EXPECT_THAT(names, ::testing::ElementsAre("classification", "graph", "language_model", "listops",
-                                            "masked_lm", "translation"));
+  EXPECT_THAT(names, ::testing::ElementsAre("byte_text", "classification", "graph", "image",
+                                            "language_model", "listops", "masked_lm", "pathfinder",
+                                            "retrieval", "translation"));
 }
 
 TEST(TaskRegistry, MakesTasksByName) {
@@ -26,7 +27,7 @@ TEST(TaskRegistry, MakesTasksByName) {
 
 TEST(TaskRegistry, RefusesUnknownNames) {
   EXPECT_THAT(message_of([] { make_task("listop", {}, {}); }),
-              AllOf(HasSubstr("a task among classification, graph, language_model"),
+              AllOf(HasSubstr("a task among byte_text, classification, graph"),
                     HasSubstr("Did you mean \"listops\"?")));
 }
 

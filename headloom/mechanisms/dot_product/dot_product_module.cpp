@@ -78,7 +78,8 @@ const RegisterMechanism kRegister({
     "scaled dot-product attention, the baseline",
     "Vaswani et al., Attention Is All You Need, NeurIPS 2017",
     "bias (true): whether the projections have biases\n"
-    "logit_scale (1): a factor on the logits, beside 1 / sqrt(head width)",
+    "logit_scale (1): a factor on the logits, beside 1 / sqrt(head width)\n"
+    "width (model.dim): of all heads together",
     [](const MixerConfig& config, OptionReader& options) {
       return std::make_shared<DotProductMixer>(config, options);
     },
@@ -87,30 +88,32 @@ const RegisterMechanism kRegister({
 }  // namespace
 
 DotProductMixer::DotProductMixer(const MixerConfig& config, OptionReader& options)
-    : config_(config) {
+    : config_(config), width_(options.integer("width", config.dim)) {
+  HEADLOOM_CHECK(width_ >= 1 && width_ % config.heads == 0, "mixer dot_product",
+                 cat("a width that is a multiple of the ", config.heads, " heads"), cat(width_));
   const bool bias = options.boolean("bias", true);
   const double factor = options.number("logit_scale", 1.0);
   HEADLOOM_CHECK(std::isfinite(factor) && factor > 0.0, "mixer dot_product",
                  "a finite logit_scale above 0", cat(factor));
-  scale_ = factor / std::sqrt(static_cast<double>(config.dim / config.heads));
-  const auto projection = [&](const char* name) {
-    torch::nn::Linear linear(torch::nn::LinearOptions(config.dim, config.dim).bias(bias));
+  scale_ = factor / std::sqrt(static_cast<double>(width_ / config.heads));
+  const auto projection = [&](const char* name, int64_t in, int64_t out) {
+    torch::nn::Linear linear(torch::nn::LinearOptions(in, out).bias(bias));
     torch::nn::init::xavier_uniform_(linear->weight);
     if (bias) torch::nn::init::zeros_(linear->bias);
     return register_module(name, linear);
   };
-  q_proj_ = projection("q_proj");
-  k_proj_ = projection("k_proj");
-  v_proj_ = projection("v_proj");
-  out_proj_ = projection("out_proj");
+  q_proj_ = projection("q_proj", config.dim, width_);
+  k_proj_ = projection("k_proj", config.dim, width_);
+  v_proj_ = projection("v_proj", config.dim, width_);
+  out_proj_ = projection("out_proj", width_, config.dim);
 }
 
 Tensor DotProductMixer::split_heads(const Tensor& x) const {
-  return x.view({x.size(0), x.size(1), config_.heads, config_.dim / config_.heads}).transpose(1, 2);
+  return x.view({x.size(0), x.size(1), config_.heads, width_ / config_.heads}).transpose(1, 2);
 }
 
 Tensor DotProductMixer::merge_heads(const Tensor& x) const {
-  return x.transpose(1, 2).reshape({x.size(0), x.size(2), config_.dim});
+  return x.transpose(1, 2).reshape({x.size(0), x.size(2), width_});
 }
 
 Tensor DotProductMixer::forward(const Tensor& x, const Masks& masks) {
@@ -174,9 +177,9 @@ Tensor DotProductMixer::step(const Tensor& x, MixerState& state) {
 }
 
 double DotProductMixer::flops(int64_t length) const {
-  const double tokens = static_cast<double>(length), width = static_cast<double>(config_.dim);
+  const double tokens = static_cast<double>(length), width = static_cast<double>(width_);
   const double pairs = config_.causal ? tokens * (tokens + 1) / 2 : tokens * tokens;
-  return 8 * tokens * width * width + 4 * pairs * width;
+  return 8 * tokens * static_cast<double>(config_.dim) * width + 4 * pairs * width;
 }
 
 }  // namespace headloom

@@ -23,11 +23,8 @@ ClassificationModel::ClassificationModel(nn::TransformerConfig config, int64_t c
 
 Tensor ClassificationModel::pool(const Batch& batch) const {
   const Tensor hidden = encoder_->forward(batch.tokens, batch.masks);  // [B, T, C]
-  if (pooling_ == Pooling::kClass) return hidden.select(1, 0);
-  const Tensor& padding = batch.masks.key_padding_mask;  // [B, T] or undefined
-  if (!padding.defined()) return hidden.mean(1);
-  const Tensor kept = padding.logical_not().unsqueeze(2).to(hidden.scalar_type());  // [B, T, 1]
-  return (hidden * kept).sum(1) / kept.sum(1);
+  if (pooling_ == Pooling::kFirst) return hidden.select(1, 0);
+  return mean_of_tokens(hidden, batch.masks.key_padding_mask);
 }
 
 Tensor ClassificationModel::forward(const Batch& batch) {

@@ -2,17 +2,14 @@
 
 #include <torch/nn/modules/linear.h>
 
+#include "headloom/tasks/pooling.h"
 #include "headloom/tasks/task.h"
 
 namespace headloom::tasks::classification {
 
-enum class Pooling {
-  kClass,  // the first token, which is the tokenizer's begin token
-  kMean,   // the mean over all tokens that are not padding
-};
-
 // A bidirectional Transformer, and of the pooled vector BERT's head (Devlin et al., 2019):
-// dropout(tanh(x W + b)) U + c. Parameters encoder.*, pooler.*, classifier.*.
+// dropout(tanh(x W + b)) U + c. Pooling is kFirst, the tokenizer's begin token, or kMean.
+// Parameters encoder.*, pooler.*, classifier.*.
 class ClassificationModel : public Model {
  public:
   ClassificationModel(nn::TransformerConfig config, int64_t classes, Pooling pooling);

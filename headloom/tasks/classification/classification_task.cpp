@@ -31,7 +31,7 @@ ClassificationOptions read_options(OptionReader& reader) {
   options.max_length = reader.integer("max_length", options.max_length);
   options.bucket_batches = reader.integer("bucket_batches", options.bucket_batches);
   options.pooling =
-      reader.choice("pooling", "cls", {"cls", "mean"}) == "cls" ? Pooling::kClass : Pooling::kMean;
+      reader.choice("pooling", "cls", {"cls", "mean"}) == "cls" ? Pooling::kFirst : Pooling::kMean;
   options.metric = reader.choice("metric", options.metric, {"accuracy", "f1", "matthews"});
   reader.done();
   return options;

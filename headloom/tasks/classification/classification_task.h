@@ -21,7 +21,7 @@ struct ClassificationOptions {
   TokenizerOptions tokenizer;
   int64_t max_length = 128;  // tokens, special ones included
   int64_t bucket_batches = 16;
-  Pooling pooling = Pooling::kClass;
+  Pooling pooling = Pooling::kFirst;
   std::string metric = "accuracy";  // the main one
 };
 

@@ -5,6 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "headloom/tasks/examples.h"
+
 // ListOps (Nangia & Bowman, 2018) as the Long Range Arena has it (Tay et al., ICLR 2021): nested
 // prefix expressions over the digits 0-9.
 //   MIN, MAX   smallest, largest argument
@@ -28,12 +30,7 @@ enum Token : uint8_t {
 constexpr int64_t kVocabulary = 17;
 
 using Tokens = std::vector<uint8_t>;  // 1 .. 15, in the order of the text
-
-struct Example {
-  Tokens tokens;
-  uint8_t value = 0;  // 0 .. 9
-};
-using Examples = std::vector<Example>;
+constexpr int64_t kValues = 10;       // of an expression: the classes
 
 // Value of one whole expression, by a stack machine. `where` starts the messages: refuses no token,
 // a token out of 1 .. 15, an operator without arguments, brackets that do not match, and anything

@@ -16,9 +16,10 @@ class MultiheadAttention(TokenMixer):
         causal: no position sees a later one; does not concern :meth:`cross`.
         bias: whether the projections have biases.
         dropout: on the attention weights, in training.
-        logit_scale: a factor on the logits, beside ``1 / sqrt(dim / heads)``.
+        logit_scale: a factor on the logits, beside ``1 / sqrt(width / heads)``.
+        width: of all heads together, a multiple of ``heads``; ``dim`` unless given.
 
-    Parameters ``q_proj``, ``k_proj``, ``v_proj`` and ``out_proj``, each [dim, dim].
+    Parameters ``q_proj``, ``k_proj``, ``v_proj``, each [width, dim], and ``out_proj`` [dim, width].
 
     >>> MultiheadAttention(16, 4, causal=True)(torch.randn(2, 10, 16)).shape
     torch.Size([2, 10, 16])
@@ -26,25 +27,28 @@ class MultiheadAttention(TokenMixer):
 
     mechanism = "dot_product"
 
-    def __init__(self, dim, heads, *, causal=False, bias=True, dropout=0.0, logit_scale=1.0):
+    def __init__(
+        self, dim, heads, *, causal=False, bias=True, dropout=0.0, logit_scale=1.0, width=None
+    ):
         super().__init__()
-        if heads <= 0 or dim % heads:
+        width = dim if width is None else width
+        if heads <= 0 or width <= 0 or width % heads:
             raise ValueError(
                 f"MultiheadAttention: expected a width that is a multiple of the heads; found width "
-                f"{dim}, heads {heads}."
+                f"{width}, heads {heads}."
             )
         if not 0 < logit_scale < math.inf:
             raise ValueError(
                 f"MultiheadAttention: expected a finite logit_scale above 0; found {logit_scale}."
             )
-        self.scale = logit_scale / math.sqrt(dim // heads)
+        self.scale = logit_scale / math.sqrt(width // heads)
         self.heads = heads
         self.causal = causal
         self.dropout = dropout
-        self.q_proj = projection(dim, dim, bias)
-        self.k_proj = projection(dim, dim, bias)
-        self.v_proj = projection(dim, dim, bias)
-        self.out_proj = projection(dim, dim, bias)
+        self.q_proj = projection(dim, width, bias)
+        self.k_proj = projection(dim, width, bias)
+        self.v_proj = projection(dim, width, bias)
+        self.out_proj = projection(width, dim, bias)
 
     def _split(self, x):  # [B, T, C] -> [B, H, T, D]
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -52,7 +56,12 @@ class MultiheadAttention(TokenMixer):
     def _attend(self, x, keys, values, **options):
         dropout = self.dropout if self.training else 0.0
         mixed = ops.dot_product_attention(
-            self._split(self.q_proj(x)), keys, values, dropout_p=dropout, scale=self.scale, **options
+            self._split(self.q_proj(x)),
+            keys,
+            values,
+            dropout_p=dropout,
+            scale=self.scale,
+            **options,
         )
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
@@ -93,7 +102,7 @@ class MultiheadAttention(TokenMixer):
 
 
 @register_mixer("dot_product")
-def _make(config, *, bias=True, logit_scale=1.0):
+def _make(config, *, bias=True, logit_scale=1.0, width=None):
     return MultiheadAttention(
         config.dim,
         config.heads,
@@ -101,4 +110,5 @@ def _make(config, *, bias=True, logit_scale=1.0):
         bias=bias,
         dropout=config.dropout,
         logit_scale=logit_scale,
+        width=width,
     )

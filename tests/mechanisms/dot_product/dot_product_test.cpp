@@ -291,6 +291,12 @@ const bool kMixerJoined =
                               "v_proj.weight", "v_proj.bias", "out_proj.weight", "out_proj.bias"},
                .idle = {"k_proj.bias"},
                .cross = true});
+const bool kNarrowMixer =
+    join(Mixer{.id = "dot_product_narrow",
+               .name = "dot_product",
+               .options = {{"width", int64_t{6}}, {"bias", false}},
+               .parameters = {"q_proj.weight", "k_proj.weight", "v_proj.weight", "out_proj.weight"},
+               .cross = true});
 
 std::shared_ptr<TokenMixer> make_scaled(double logit_scale) {
   return make_mixer("dot_product", MixerConfig{.dim = 8, .heads = 2},

@@ -1,4 +1,4 @@
-#include "headloom/tasks/listops/listops_model.h"
+#include "headloom/tasks/sequence_classifier.h"
 
 #include <torch/torch.h>
 
@@ -34,7 +34,7 @@ Batch some_batch() {
 class ListOpsPooling : public ::testing::TestWithParam<Pooling> {};
 
 TEST_P(ListOpsPooling, GivesLogitsAndGradients) {
-  ListOpsModel model(small_config(), GetParam());
+  SequenceClassifier model(small_config(), kVocabulary, kValues, GetParam());
   const at::Tensor logits = model.forward(some_batch());
   EXPECT_EQ(logits.sizes(), (at::IntArrayRef{3, 10}));
   EXPECT_TRUE(logits.isfinite().all().item<bool>());
@@ -46,7 +46,7 @@ TEST_P(ListOpsPooling, GivesLogitsAndGradients) {
 
 // Padding must not show: each row alone gives what it gives in the padded batch.
 TEST_P(ListOpsPooling, IgnoresPadding) {
-  ListOpsModel model(small_config(), GetParam());
+  SequenceClassifier model(small_config(), kVocabulary, kValues, GetParam());
   model.eval();
   const torch::NoGradGuard no_grad;
   const Batch batch = some_batch();
@@ -67,7 +67,7 @@ INSTANTIATE_TEST_SUITE_P(Poolings, ListOpsPooling,
                          });
 
 TEST(ListOpsModel, StartsWithAZeroClassVector) {
-  ListOpsModel model(small_config(), Pooling::kClass);
+  SequenceClassifier model(small_config(), kVocabulary, kValues, Pooling::kClass);
   const at::Tensor weight = model.named_parameters()["encoder.embedding.weight"];
   ASSERT_EQ(weight.size(0), kVocabulary + 1);
   EXPECT_EQ(weight[kClass].abs().max().item<double>(), 0.0);
@@ -90,7 +90,8 @@ TEST(ListOpsModel, HasThePublishedParameterTotal) {
 
 TEST(ListOpsModel, CountsOperationsOfEncoderAndHead) {
   const nn::TransformerConfig config = small_config();
-  ListOpsModel with_class(config, Pooling::kClass), with_mean(config, Pooling::kMean);
+  SequenceClassifier with_class(config, kVocabulary, kValues, Pooling::kClass),
+      with_mean(config, kVocabulary, kValues, Pooling::kMean);
   nn::TransformerConfig encoder = config;
   encoder.vocabulary = kVocabulary;
   const nn::Transformer transformer(encoder);

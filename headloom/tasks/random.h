@@ -14,6 +14,7 @@ enum class Purpose : uint64_t {
   kOrder = 2,
   kWindows = 3,
   kEdits = 4,
+  kAttacked = 5,
   kTrainingMask = 8,
   kValidationMask = 9,
 };

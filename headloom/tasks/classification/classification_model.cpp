@@ -21,18 +21,25 @@ ClassificationModel::ClassificationModel(nn::TransformerConfig config, int64_t c
   }
 }
 
-Tensor ClassificationModel::pool(const Batch& batch) const {
-  const Tensor hidden = encoder_->forward(batch.tokens, batch.masks);  // [B, T, C]
-  if (pooling_ == Pooling::kClass) return hidden.select(1, 0);
-  const Tensor& padding = batch.masks.key_padding_mask;  // [B, T] or undefined
-  if (!padding.defined()) return hidden.mean(1);
-  const Tensor kept = padding.logical_not().unsqueeze(2).to(hidden.scalar_type());  // [B, T, 1]
-  return (hidden * kept).sum(1) / kept.sum(1);
+Tensor ClassificationModel::classify(const Tensor& hidden, const Tensor& padding) {
+  Tensor pooled;  // [B, C]
+  if (pooling_ == Pooling::kClass) {
+    pooled = hidden.select(1, 0);
+  } else if (padding.defined()) {
+    const Tensor kept = padding.logical_not().unsqueeze(2).to(hidden.scalar_type());  // [B, T, 1]
+    pooled = (hidden * kept).sum(1) / kept.sum(1);
+  } else {
+    pooled = hidden.mean(1);
+  }
+  return classifier_(at::dropout(at::tanh(pooler_(pooled)), dropout_, is_training()));
 }
 
 Tensor ClassificationModel::forward(const Batch& batch) {
-  const Tensor pooled = at::tanh(pooler_(pool(batch)));              // [B, C]
-  return classifier_(at::dropout(pooled, dropout_, is_training()));  // [B, classes]
+  return classify(encoder_->forward(batch.tokens, batch.masks), batch.masks.key_padding_mask);
+}
+
+Tensor ClassificationModel::forward_rows(const Tensor& rows) {
+  return classify(encoder_->forward_rows(rows), {});
 }
 
 double ClassificationModel::flops(int64_t length) const {

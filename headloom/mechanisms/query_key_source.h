@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
 
 #include <utility>
 #include <vector>
@@ -24,14 +25,15 @@ class QueryKeySource {
 
   virtual int64_t query_width() const = 0;  // D
 
-  // From now on the passes in training mode leave their queries and keys, until take().
+  // From now on the passes in training mode leave their queries and keys, until take_passes();
+  // passes without gradients leave nothing, for there is nothing to train.
   void record(bool on) { recording_ = on; }
   // What the passes since the last call left, oldest first.
   std::vector<QueryKeys> take_passes() { return std::exchange(passes_, {}); }
 
  protected:
   void note(bool training, QueryKeys pass) {
-    if (recording_ && training) passes_.push_back(std::move(pass));
+    if (recording_ && training && at::GradMode::is_enabled()) passes_.push_back(std::move(pass));
   }
 
  private:

@@ -64,32 +64,31 @@ Tensor Transformer::position_rows(int64_t begin, int64_t count) const {
   return position_table_.defined() ? position_table_.narrow(0, begin, count) : Tensor();
 }
 
-// [T, C], or undefined when positions are "none"; checks the lengths in any case.
-Tensor Transformer::forward_positions(const Tensor& tokens, const Masks& masks) const {
-  const int64_t total = tokens.size(1);
+// rows [B, T, C] -> [T, C], or undefined when positions are "none"; checks the lengths in any case.
+Tensor Transformer::forward_positions(const Tensor& rows, const Masks& masks) const {
+  const int64_t total = rows.size(1);
   if (!masks.cu_seqlens.defined()) {
     check_length(kWhere, total, config_.max_length, cat(total, " tokens"));
     return position_rows(0, total);
   }
   Contract(kWhere)
       .boundaries("cu_seqlens", masks.cu_seqlens)
-      .require(tokens.size(0) == 1, "B = 1 with cu_seqlens", cat("B = ", tokens.size(0)),
+      .require(rows.size(0) == 1, "B = 1 with cu_seqlens", cat("B = ", rows.size(0)),
                "Concatenate the sequences along time.");
   const auto bounds = read_boundaries(kWhere, "cu_seqlens", masks.cu_seqlens, total);
-  std::vector<int64_t> rows;
-  rows.reserve(total);
+  std::vector<int64_t> places;
+  places.reserve(total);
   for (size_t s = 0; s + 1 < bounds.size(); ++s) {
     const int64_t length = bounds[s + 1] - bounds[s];
     check_length(kWhere, length, config_.max_length, cat(length, " tokens in packed sequence ", s));
-    for (int64_t t = 0; t < length; ++t) rows.push_back(t);
+    for (int64_t t = 0; t < length; ++t) places.push_back(t);
   }
   if (!position_table_.defined()) return {};
-  return position_table_.index_select(0, at::tensor(rows, at::kLong).to(tokens.device()));
+  return position_table_.index_select(0, at::tensor(places, at::kLong).to(rows.device()));
 }
 
-// tokens [B, T], positions [T, C] or undefined -> [B, T, C]
-Tensor Transformer::embed(const Tensor& tokens, const Tensor& positions) {
-  Tensor x = embedding_(tokens);
+// rows of the embedding [B, T, C], positions [T, C] or undefined -> [B, T, C]
+Tensor Transformer::place(Tensor x, const Tensor& positions) const {
   if (config_.positions == "sinusoidal") x = x * std::sqrt(static_cast<double>(config_.dim));
   if (positions.defined()) x = x + positions;
   return torch::dropout(x, config_.dropout, is_training());
@@ -101,7 +100,14 @@ Tensor Transformer::finish(const Tensor& x) {
 
 Tensor Transformer::forward(const Tensor& tokens, const Masks& masks) {
   check_tokens(kWhere, tokens, config_.vocabulary);
-  Tensor x = embed(tokens, forward_positions(tokens, masks));
+  return forward_rows(embedding_(tokens), masks);
+}
+
+Tensor Transformer::forward_rows(const Tensor& rows, const Masks& masks) {
+  HEADLOOM_CHECK(rows.dim() == 3 && rows.size(2) == config_.dim, kWhere,
+                 cat("rows of the embedding [B, T, ", config_.dim, "]"),
+                 cat("shape ", rows.sizes()));
+  Tensor x = place(rows, forward_positions(rows, masks));
   for (const auto& block : blocks_) x = block->forward(x, masks);
   return finish(x);
 }
@@ -127,7 +133,7 @@ Tensor Transformer::step(const Tensor& tokens, DecoderState& state) {
                  cat("shape ", tokens.sizes()));
   check_length(kWhere, state.position + count, config_.max_length,
                cat(state.position, " tokens seen and ", count, " new ones"));
-  Tensor x = embed(tokens, position_rows(state.position, count));
+  Tensor x = place(embedding_(tokens), position_rows(state.position, count));
   if (count == 0) return x;
   for (size_t i = 0; i < blocks_.size(); ++i) x = blocks_[i]->step(x, *state.layers[i]);
   state.position += count;

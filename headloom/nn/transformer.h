@@ -58,6 +58,9 @@ class Transformer : public torch::nn::Module {
   // (masks.cu_seqlens, B = 1) they start again at every boundary. Refuses a sequence longer than
   // max_length and, on the processor, token ids outside the vocabulary.
   at::Tensor forward(const at::Tensor& tokens, const Masks& masks = {});
+  // The same of rows of the embedding, [B, T, C], in the place of tokens: what has a gradient at
+  // every position.
+  at::Tensor forward_rows(const at::Tensor& rows, const Masks& masks = {});
 
   // Refused unless the configuration is causal.
   DecoderState new_state(int64_t batch) const;
@@ -73,9 +76,9 @@ class Transformer : public torch::nn::Module {
   double flops(int64_t length) const;
 
  private:
-  at::Tensor forward_positions(const at::Tensor& tokens, const Masks& masks) const;
+  at::Tensor forward_positions(const at::Tensor& rows, const Masks& masks) const;
   at::Tensor position_rows(int64_t begin, int64_t count) const;
-  at::Tensor embed(const at::Tensor& tokens, const at::Tensor& positions);
+  at::Tensor place(at::Tensor rows, const at::Tensor& positions) const;
   at::Tensor finish(const at::Tensor& x);
 
   TransformerConfig config_;

@@ -3,9 +3,11 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <cctype>
+#include <iterator>
+#include <limits>
 #include <map>
 #include <numeric>
+#include <sstream>
 
 #include "headloom/base/check.h"
 #include "headloom/tasks/random.h"
@@ -16,15 +18,8 @@ namespace {
 using at::Tensor;
 
 std::vector<std::string> words_of(const std::string& text) {
-  std::vector<std::string> words{""};
-  for (const char c : text) {
-    if (c == ' ') {
-      words.emplace_back();
-    } else {
-      words.back() += c;
-    }
-  }
-  return words;
+  std::istringstream words(text);
+  return {std::istream_iterator<std::string>(words), {}};
 }
 
 std::string join_words(const std::vector<std::string>& words, size_t without) {
@@ -41,13 +36,17 @@ constexpr size_t kNone = static_cast<size_t>(-1);
 // Answers about one example, counted.
 class Oracle {
  public:
-  Oracle(const Classifier& classifier, int64_t label) : classifier_(classifier), label_(label) {}
+  Oracle(const Classifier& classifier, int64_t label, int64_t budget)
+      : classifier_(classifier), label_(label), budget_(budget) {}
 
   struct Answer {
     double score;  // 1 - p(label)
     bool fooled;
   };
-  std::vector<Answer> ask(const std::vector<std::string>& texts) {
+  // The answers to as many of the texts as the budget allows.
+  std::vector<Answer> ask(std::vector<std::string> texts) {
+    const int64_t left = budget_ == 0 ? std::numeric_limits<int64_t>::max() : budget_ - queries;
+    if (static_cast<int64_t>(texts.size()) > left) texts.resize(static_cast<size_t>(left));
     if (texts.empty()) return {};
     queries += static_cast<int64_t>(texts.size());
     const Tensor p = classifier_(texts).to(at::kCPU, at::kDouble);
@@ -62,7 +61,7 @@ class Oracle {
 
  private:
   const Classifier& classifier_;
-  int64_t label_;
+  int64_t label_, budget_;
 };
 
 size_t best_of(const std::vector<Oracle::Answer>& answers) {
@@ -73,12 +72,12 @@ size_t best_of(const std::vector<Oracle::Answer>& answers) {
                              answers.begin());
 }
 
-// Positions by the score without their word, highest first.
+// Positions by the score without their word, highest first; those that were asked about.
 std::vector<size_t> by_importance(Oracle& oracle, const std::vector<std::string>& words) {
   std::vector<std::string> without;
   for (size_t i = 0; i < words.size(); ++i) without.push_back(join_words(words, i));
   const auto answers = oracle.ask(without);
-  std::vector<size_t> order(words.size());
+  std::vector<size_t> order(answers.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t a, size_t b) { return answers[a].score > answers[b].score; });
@@ -141,8 +140,10 @@ std::vector<std::string> edits_of(const std::string& word, uint64_t seed) {
 }  // namespace
 
 AttackResult attack(const Classifier& classifier, const LabelledText& example,
-                    const Candidates& candidates, const std::set<std::string>& stop_words) {
-  Oracle oracle(classifier, example.label);
+                    const Candidates& candidates, const SearchOptions& options) {
+  HEADLOOM_CHECK(options.budget >= 0, "attack", "a budget of 0 queries or more",
+                 cat(options.budget));
+  Oracle oracle(classifier, example.label, options.budget);
   std::vector<std::string> words = words_of(example.text);
   AttackResult result{Outcome::kFailed, example.text, 0, static_cast<int64_t>(words.size()), 0};
   const Oracle::Answer before = oracle.ask({example.text}).front();
@@ -150,7 +151,7 @@ AttackResult attack(const Classifier& classifier, const LabelledText& example,
   double score = before.score;
   const auto order = before.fooled ? std::vector<size_t>{} : by_importance(oracle, words);
   for (const size_t at : order) {
-    if (stop_words.count(words[at]) > 0) continue;
+    if (options.stop_words.count(words[at]) > 0) continue;
     const std::vector<std::string> choices = candidates(words[at]);
     std::vector<std::string> texts;
     for (const std::string& choice : choices) {
@@ -206,100 +207,64 @@ Candidates embedding_neighbours(std::vector<std::string> words, const Tensor& ve
   };
 }
 
+const std::set<std::string>& english_stop_words() {
+  static const std::set<std::string> all = [] {
+    std::istringstream words(
+        "a an the this that these those some any each every no not nor none never n't "
+        "i me my mine myself we us our ours ourselves you your yours yourself he him his himself "
+        "she her hers herself it its itself they them their theirs themselves one who whom whose "
+        "which what there here 's 'll 're 've 'd 'm "
+        "of in on at by for from to into onto with without within about above below over under "
+        "between among through during before after against toward towards upon off out up down "
+        "and or but if then than so as because while when where why how though although until "
+        "unless since whether both either neither "
+        "am is are was were be been being do does did doing have has had having can could may "
+        "might must shall should will would");
+    return std::set<std::string>(std::istream_iterator<std::string>(words), {});
+  }();
+  return all;
+}
+
 namespace {
 
-struct Flip {
-  double gain;
-  int64_t state, position, token;
-};
-
-// The best flips of one state.
-std::vector<Flip> flips_of(const FlipVictim& victim, const Tensor& tokens, int64_t label,
-                           int64_t state, int64_t beam, double least) {
-  const Tensor own = victim.embedding.index_select(0, tokens);  // [T, D]
-  const Tensor slope = victim.gradient(tokens, label).to(own.scalar_type());
-  Tensor gain = at::matmul(slope, victim.embedding.t()) - (slope * own).sum(1, true);  // [T, V]
-  const auto unit = [](const Tensor& x) { return x / x.norm(2, 1, true).clamp_min(1e-12); };
-  const Tensor far = at::matmul(unit(own), unit(victim.embedding).t()) < least;
-  Tensor barred = far.logical_or(gain <= 0);
-  for (const int64_t token : victim.fixed) {
-    barred.select(1, token).fill_(true);
-    barred = barred.logical_or((tokens == token).unsqueeze(1));
-  }
-  gain = gain.masked_fill(barred, -1.0).to(at::kDouble);
-  const int64_t most = std::min(beam, gain.numel());
-  const auto [values, indices] = gain.flatten().topk(most);
-  std::vector<Flip> flips;
-  for (int64_t i = 0; i < most; ++i) {
-    const double value = values[i].item<double>();
-    if (value <= 0.0) break;
-    const int64_t index = indices[i].item<int64_t>();
-    flips.push_back({value, state, index / gain.size(1), index % gain.size(1)});
-  }
-  return flips;
+double per_cent(int64_t part, int64_t whole) {
+  return whole == 0 ? 0.0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole);
 }
 
 }  // namespace
 
-FlipResult hot_flip(const FlipVictim& victim, const Tensor& tokens, int64_t label,
-                    int64_t most_flips, int64_t beam, double least) {
-  FlipResult result{Outcome::kFailed, tokens, 1, 0};
-  const auto predicted = [&](const Tensor& rows) { return victim.classify(rows).argmax(1); };
-  if (predicted(tokens.unsqueeze(0))[0].item<int64_t>() != label) {
-    result.outcome = Outcome::kSkipped;
-    return result;
-  }
-  std::vector<Tensor> states{tokens};
-  for (int64_t round = 1; round <= most_flips; ++round) {
-    std::vector<Flip> flips;
-    for (size_t s = 0; s < states.size(); ++s) {
-      const auto more = flips_of(victim, states[s], label, static_cast<int64_t>(s), beam, least);
-      flips.insert(flips.end(), more.begin(), more.end());
-      ++result.queries;
-    }
-    std::stable_sort(flips.begin(), flips.end(),
-                     [](const Flip& a, const Flip& b) { return a.gain > b.gain; });
-    if (static_cast<int64_t>(flips.size()) > beam) flips.resize(static_cast<size_t>(beam));
-    if (flips.empty()) return result;
-    std::vector<Tensor> next;
-    for (const Flip& flip : flips) {
-      next.push_back(states[static_cast<size_t>(flip.state)].clone());
-      next.back()[flip.position] = flip.token;
-    }
-    const Tensor answers = predicted(at::stack(next));
-    result.queries += static_cast<int64_t>(next.size());
-    result.flips = round;
-    result.tokens = next.front();
-    for (size_t i = 0; i < next.size(); ++i) {
-      if (answers[static_cast<int64_t>(i)].item<int64_t>() == label) continue;
-      result.outcome = Outcome::kSucceeded;
-      result.tokens = next[i];
-      return result;
-    }
-    states = std::move(next);
-  }
-  return result;
-}
-
 void AttackReport::add(const AttackResult& result) {
-  queries += result.queries;
   if (result.outcome == Outcome::kSkipped) {
     ++skipped;
     return;
   }
-  ++(result.outcome == Outcome::kSucceeded ? succeeded : failed);
-  words += result.words;
-  words_changed += result.words_changed;
+  queries += result.queries;
+  if (result.outcome == Outcome::kFailed) {
+    ++failed;
+    return;
+  }
+  ++succeeded;
+  changed_shares += static_cast<double>(result.words_changed) / static_cast<double>(result.words);
+}
+
+double AttackReport::clean_accuracy() const {
+  return per_cent(attacked(), examples());
+}
+
+double AttackReport::accuracy_under_attack() const {
+  return per_cent(failed, examples());
 }
 
 double AttackReport::failure_rate() const {
-  const int64_t attacked = succeeded + failed;
-  return attacked == 0 ? 0.0 : 100.0 * static_cast<double>(failed) / static_cast<double>(attacked);
+  return per_cent(failed, attacked());
 }
 
 double AttackReport::mean_queries() const {
-  const int64_t all = skipped + succeeded + failed;
-  return all == 0 ? 0.0 : static_cast<double>(queries) / static_cast<double>(all);
+  return per_cent(queries, attacked()) / 100.0;
+}
+
+double AttackReport::words_changed() const {
+  return succeeded == 0 ? 0.0 : 100.0 * changed_shares / static_cast<double>(succeeded);
 }
 
 }  // namespace headloom::tasks

@@ -33,12 +33,22 @@ struct AttackResult {
 // What may stand in the place of a word.
 using Candidates = std::function<std::vector<std::string>(const std::string& word)>;
 
-// The greedy search that TextFooler, TextBugger and BAE share. Words (between spaces) are ranked by
-// how far the probability of the label falls when they are deleted; in that order, the candidate
-// that raises 1 - p(label) most takes the place of a word, if any raises it; the search ends when
-// the label is no longer the likeliest. Stop words stay, and no word changes twice.
+struct SearchOptions {
+  std::set<std::string> stop_words = {};  // stay
+  int64_t budget = 0;  // queries at most, after which the attack has failed; 0: no limit
+};
+
+// The greedy search that TextFooler, TextBugger and BAE share. Words (between white space) are
+// ranked by how far the probability of the label falls when they are deleted; in that order, the
+// candidate that raises 1 - p(label) most takes the place of a word, if any raises it; the search
+// ends when the label is no longer the likeliest. No word changes twice. Candidates beyond the
+// budget are not tried.
 AttackResult attack(const Classifier& classifier, const LabelledText& example,
-                    const Candidates& candidates, const std::set<std::string>& stop_words = {});
+                    const Candidates& candidates, const SearchOptions& options = {});
+
+// English words that say how others belong together: articles, pronouns, prepositions,
+// conjunctions, auxiliaries and negations, in small letters.
+const std::set<std::string>& english_stop_words();
 
 // TextBugger's edits of characters (Li et al., 2019, section 3.2) and one of the keyboard: a space
 // within, an inner character deleted, two inner neighbours exchanged, a look-alike, a key next to
@@ -65,19 +75,31 @@ struct FlipVictim {
 struct FlipResult {
   Outcome outcome;
   at::Tensor tokens;
-  int64_t queries, flips;
+  int64_t queries, flips;  // a gradient is a query like an answer
+};
+struct FlipOptions {
+  int64_t most_flips = 2, beam = 10;
+  double least = 0.8;
+  int64_t budget = 0;  // queries at most, after which the attack has failed; 0: no limit
 };
 FlipResult hot_flip(const FlipVictim& victim, const at::Tensor& tokens, int64_t label,
-                    int64_t most_flips = 2, int64_t beam = 10, double least = 0.8);
+                    const FlipOptions& options = {});
 
-// Counts over examples.
+// Sums over examples. An example that the classifier gets wrong before the attack is skipped, and
+// counts in the two accuracies alone. All rates are per cent.
 struct AttackReport {
-  int64_t skipped = 0, succeeded = 0, failed = 0, queries = 0, words = 0, words_changed = 0;
+  int64_t skipped = 0, succeeded = 0, failed = 0;
+  int64_t queries = 0;        // of those that were attacked
+  double changed_shares = 0;  // sum over those that succeeded of changed words / words
 
   void add(const AttackResult& result);
-  // Of those that were attacked, per cent.
-  double failure_rate() const;
-  double mean_queries() const;
+  int64_t attacked() const { return succeeded + failed; }
+  int64_t examples() const { return skipped + attacked(); }
+  double clean_accuracy() const;         // attacked / examples
+  double accuracy_under_attack() const;  // failed / examples
+  double failure_rate() const;           // failed / attacked
+  double mean_queries() const;           // of an attacked example
+  double words_changed() const;          // mean over the attacks that succeeded
 };
 
 }  // namespace headloom::tasks

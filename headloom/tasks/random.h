@@ -15,6 +15,7 @@ enum class Purpose : uint64_t {
   kWindows = 3,
   kEdits = 4,
   kImages = 5,
+  kAttacked = 6,
   kTrainingMask = 8,
   kValidationMask = 9,
 };

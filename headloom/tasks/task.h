@@ -13,6 +13,7 @@
 #include "headloom/base/options.h"
 #include "headloom/nn/beam_search.h"
 #include "headloom/nn/language_model.h"
+#include "headloom/text/tokenizer.h"
 
 // B batch, T tokens.
 namespace headloom::tasks {
@@ -96,6 +97,26 @@ class TextGenerator {
   virtual std::vector<int64_t> encode(const std::string& text) const = 0;
   virtual std::string decode(const std::vector<int64_t>& tokens) const = 0;
   virtual nn::LanguageModel& language_model(Model& model) const = 0;
+};
+
+// One sentence or text, or the two of a pair, and their class.
+struct ClassifiedTexts {
+  std::vector<std::string> sentences;
+  int64_t label = 0;
+};
+
+// A task whose models sort texts, or pairs of them, into classes.
+class TextClassifier {
+ public:
+  virtual ~TextClassifier() = default;
+  virtual std::vector<ClassifiedTexts> validation_texts() const = 0;
+  virtual const text::Tokenizer& tokenizer() const = 0;
+  // What a model reads of examples [B], as in validation.
+  virtual Batch batch_of(const std::vector<ClassifiedTexts>& examples) const = 0;
+  // Rows of the model's embedding by token, [V, C]; and the logits [B, classes] of such rows
+  // [B, T, C] in the place of tokens, without padding.
+  virtual at::Tensor embedding(const Model& model) const = 0;
+  virtual at::Tensor forward_rows(Model& model, const at::Tensor& rows) const = 0;
 };
 
 // A mechanism as a section of a recipe names it; without a name, the section is not there.

@@ -1,24 +1,11 @@
 #include "headloom/train/validate.h"
 
+#include "headloom/tasks/model_mode.h"
 #include "headloom/train/generator.h"
 #include "headloom/train/step.h"
 
 namespace headloom::train {
 namespace {
-
-class EvaluationMode {
- public:
-  explicit EvaluationMode(tasks::Model& model) : model_(model), was_training_(model.is_training()) {
-    model_.eval();
-  }
-  ~EvaluationMode() { model_.train(was_training_); }
-  EvaluationMode(const EvaluationMode&) = delete;
-  EvaluationMode& operator=(const EvaluationMode&) = delete;
-
- private:
-  tasks::Model& model_;
-  bool was_training_;
-};
 
 at::Device device_of(const tasks::Model& model) {
   const auto parameters = model.parameters();
@@ -32,7 +19,7 @@ std::optional<tasks::Metrics> validate_unless(const std::function<bool()>& stop,
                                               const Recipe& recipe) {
   const at::Device device = device_of(model);
   const GeneratorGuard generators(device);
-  const EvaluationMode evaluation(model);
+  const tasks::ModelMode evaluation(model, /*training=*/false);
   const at::NoGradGuard no_grad;
   tasks::Totals totals;
   for (int64_t index = 0; index < task.validation_batches(); ++index) {
@@ -46,7 +33,7 @@ std::optional<tasks::Metrics> validate_unless(const std::function<bool()>& stop,
 std::optional<tasks::Metrics> closing_unless(const std::function<bool()>& stop, tasks::Model& model,
                                              const tasks::Task& task) {
   const GeneratorGuard generators(device_of(model));
-  const EvaluationMode evaluation(model);
+  const tasks::ModelMode evaluation(model, /*training=*/false);
   const at::NoGradGuard no_grad;
   return task.closing_metrics(model, stop);
 }

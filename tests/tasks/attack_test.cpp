@@ -44,7 +44,8 @@ TEST(Attack, BreaksTheWordThatCounts) {
 
 TEST(Attack, SkipsWhatIsWrongAlreadyAndStopsAtStopWords) {
   EXPECT_EQ(attack(opinion, {"a bad film", 1}, character_edits(1)).outcome, Outcome::kSkipped);
-  const AttackResult kept = attack(opinion, {"a good film", 1}, character_edits(1), {"good"});
+  const AttackResult kept =
+      attack(opinion, {"a good film", 1}, character_edits(1), {.stop_words = {"good"}});
   EXPECT_EQ(kept.outcome, Outcome::kFailed);
   EXPECT_EQ(kept.words_changed, 0);
 }
@@ -55,17 +56,41 @@ TEST(Attack, ChangesAsManyWordsAsItNeeds) {
   EXPECT_EQ(result.words_changed, 2);
 }
 
-TEST(Attack, ReportsCounts) {
+TEST(Attack, ReportsRates) {
   AttackReport report;
   report.add({Outcome::kSkipped, "", 1, 3, 0});
-  report.add({Outcome::kSucceeded, "", 9, 3, 1});
-  report.add({Outcome::kFailed, "", 8, 4, 0});
-  report.add({Outcome::kFailed, "", 6, 4, 2});
-  EXPECT_NEAR(report.failure_rate(), 200.0 / 3.0, 1e-12);
-  EXPECT_EQ(report.mean_queries(), 6.0);
-  EXPECT_EQ(report.words, 11);
-  EXPECT_EQ(report.words_changed, 3);
+  report.add({Outcome::kSucceeded, "", 9, 4, 1});
+  report.add({Outcome::kSucceeded, "", 7, 2, 1});
+  report.add({Outcome::kFailed, "", 8, 4, 2});
+  EXPECT_EQ(report.examples(), 4);
+  EXPECT_EQ(report.attacked(), 3);
+  EXPECT_EQ(report.clean_accuracy(), 75.0);
+  EXPECT_EQ(report.accuracy_under_attack(), 25.0);
+  EXPECT_NEAR(report.failure_rate(), 100.0 / 3.0, 1e-12);
+  EXPECT_NEAR(report.mean_queries(), 8.0, 1e-12);
+  EXPECT_NEAR(report.words_changed(), 37.5, 1e-12);
   EXPECT_EQ(AttackReport().failure_rate(), 0.0);
+  EXPECT_EQ(AttackReport().words_changed(), 0.0);
+}
+
+TEST(Attack, StopsAtTheBudget) {
+  const LabelledText example{"good fine film", 1};
+  const int64_t needed = attack(opinion, example, character_edits(1)).queries;
+  for (int64_t budget = 1; budget <= needed; ++budget) {
+    const AttackResult result = attack(opinion, example, character_edits(1), {.budget = budget});
+    EXPECT_LE(result.queries, budget);
+    if (budget < 5) EXPECT_EQ(result.outcome, Outcome::kFailed) << budget;
+  }
+  EXPECT_EQ(attack(opinion, example, character_edits(1), {.budget = needed}).outcome,
+            Outcome::kSucceeded);
+  EXPECT_THROW(attack(opinion, example, character_edits(1), {.budget = -1}), Error);
+}
+
+TEST(Attack, KnowsStopWords) {
+  for (const char* word : {"the", "not", "n't", "of", "would"}) {
+    EXPECT_EQ(english_stop_words().count(word), 1u) << word;
+  }
+  EXPECT_EQ(english_stop_words().count("film"), 0u);
 }
 
 TEST(CharacterEdits, AreTheSameForTheSameSeedAndNeverTheWord) {
@@ -111,13 +136,25 @@ FlipVictim linear_victim() {
 TEST(HotFlip, FlipsTowardsTheLoss) {
   const FlipVictim victim = linear_victim();
   const Tensor tokens = at::tensor({1, 1}, at::kLong);
-  const FlipResult result = hot_flip(victim, tokens, 1, 2, 10, 0.7);
+  const FlipResult result = hot_flip(victim, tokens, 1, {.least = 0.7});
   EXPECT_EQ(result.outcome, Outcome::kSucceeded);
   EXPECT_LE(result.flips, 2);
   EXPECT_GT(result.queries, 1);
   EXPECT_FALSE(at::equal(result.tokens, tokens));
   EXPECT_EQ(hot_flip(victim, tokens, 0).outcome, Outcome::kSkipped);
-  EXPECT_EQ(hot_flip(victim, tokens, 1, 2, 10, 0.9999).outcome, Outcome::kFailed);
+  EXPECT_EQ(hot_flip(victim, tokens, 1, {.least = 0.9999}).outcome, Outcome::kFailed);
+}
+
+TEST(HotFlip, StopsAtTheBudget) {
+  const FlipVictim victim = linear_victim();
+  const Tensor tokens = at::tensor({1, 1}, at::kLong);
+  const int64_t needed = hot_flip(victim, tokens, 1, {.least = 0.7}).queries;
+  for (int64_t budget = 1; budget <= needed; ++budget) {
+    EXPECT_LE(hot_flip(victim, tokens, 1, {.least = 0.7, .budget = budget}).queries, budget);
+  }
+  EXPECT_EQ(hot_flip(victim, tokens, 1, {.least = 0.7, .budget = 2}).outcome, Outcome::kFailed);
+  EXPECT_EQ(hot_flip(victim, tokens, 1, {.least = 0.7, .budget = needed}).outcome,
+            Outcome::kSucceeded);
 }
 
 TEST(HotFlip, LeavesFixedTokensAlone) {

@@ -21,15 +21,18 @@ ClassificationModel::ClassificationModel(nn::TransformerConfig config, int64_t c
   }
 }
 
-Tensor ClassificationModel::pool(const Batch& batch) const {
-  const Tensor hidden = encoder_->forward(batch.tokens, batch.masks);  // [B, T, C]
-  if (pooling_ == Pooling::kFirst) return hidden.select(1, 0);
-  return mean_of_tokens(hidden, batch.masks.key_padding_mask);
+Tensor ClassificationModel::classify(const Tensor& hidden, const Tensor& padding) {
+  const Tensor pooled =
+      pooling_ == Pooling::kFirst ? hidden.select(1, 0) : mean_of_tokens(hidden, padding);
+  return classifier_(at::dropout(at::tanh(pooler_(pooled)), dropout_, is_training()));
 }
 
 Tensor ClassificationModel::forward(const Batch& batch) {
-  const Tensor pooled = at::tanh(pooler_(pool(batch)));              // [B, C]
-  return classifier_(at::dropout(pooled, dropout_, is_training()));  // [B, classes]
+  return classify(encoder_->forward(batch.tokens, batch.masks), batch.masks.key_padding_mask);
+}
+
+Tensor ClassificationModel::forward_rows(const Tensor& rows) {
+  return classify(encoder_->forward_rows(rows), {});
 }
 
 double ClassificationModel::flops(int64_t length) const {

@@ -15,9 +15,13 @@ class ClassificationModel : public Model {
   ClassificationModel(nn::TransformerConfig config, int64_t classes, Pooling pooling);
   at::Tensor forward(const Batch& batch) override;  // [B, T] -> [B, classes]
   double flops(int64_t length) const override;
+  // Rows of the embedding [B, T, C] in the place of tokens, without padding.
+  at::Tensor forward_rows(const at::Tensor& rows);
+  const at::Tensor& embedding() const { return encoder_->embedding()->weight; }  // [V, C]
 
  private:
-  at::Tensor pool(const Batch& batch) const;
+  // hidden [B, T, C], padding [B, T] or undefined -> [B, classes]
+  at::Tensor classify(const at::Tensor& hidden, const at::Tensor& padding);
 
   int64_t classes_;
   Pooling pooling_;

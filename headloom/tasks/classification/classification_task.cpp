@@ -3,9 +3,12 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "headloom/base/check.h"
 #include "headloom/tasks/files.h"
+#include "headloom/tasks/metrics.h"
+#include "headloom/tasks/model_mode.h"
 
 // B batch, T tokens.
 namespace headloom::tasks {
@@ -33,6 +36,7 @@ ClassificationOptions read_options(OptionReader& reader) {
   options.pooling =
       reader.choice("pooling", "cls", {"cls", "mean"}) == "cls" ? Pooling::kFirst : Pooling::kMean;
   options.metric = reader.choice("metric", options.metric, {"accuracy", "f1", "matthews"});
+  options.samples = reader.integer("samples", options.samples);
   reader.done();
   return options;
 }
@@ -68,6 +72,8 @@ ClassificationTask::ClassificationTask(const TaskConfig& config,
   HEADLOOM_CHECK(!options.validation_file.empty(), kWhere, "validation_file", "none");
   HEADLOOM_CHECK(options.bucket_batches >= 1, kWhere, "bucket_batches of at least 1",
                  cat(options.bucket_batches));
+  HEADLOOM_CHECK(options.samples == 0 || options.samples >= 2, kWhere,
+                 "samples of 0, or of at least 2 for a test to compare", cat(options.samples));
   // Three special tokens and a token of each sentence.
   HEADLOOM_CHECK(options.max_length >= 8, kWhere, "max_length of at least 8",
                  cat(options.max_length));
@@ -104,8 +110,8 @@ ClassificationTask::Data ClassificationTask::read() const {
     return load(resolve(config_.base_folder, file), options_.format);
   };
   const std::vector<Row> train = load_file(options_.train_file);
-  const std::vector<Row> validation = load_file(options_.validation_file);
-  const text::Tokenizer tokenizer = open_tokenizer(
+  std::vector<Row> validation = load_file(options_.validation_file);
+  text::Tokenizer tokenizer = open_tokenizer(
       options_.tokenizer, config_.base_folder,
       [&](text::TokenizerTrainer& trainer) {
         for (const Row& row : train) {
@@ -125,6 +131,8 @@ ClassificationTask::Data ClassificationTask::read() const {
                                             options_.bucket_batches, config_.seed);
   data.validation_batches =
       batches_by_length(lengths_of(data.validation.tokens), config_.batch_size);
+  data.validation_rows = std::move(validation);
+  data.tokenizer = std::move(tokenizer);
   return data;
 }
 
@@ -134,7 +142,7 @@ const ClassificationTask::Data& ClassificationTask::data() const {
   return *data_;
 }
 
-Batch ClassificationTask::batch_of(const Examples& examples, const Ids& rows) const {
+Batch ClassificationTask::batch_of(const Examples& examples, const Ids& rows, int64_t pad) const {
   int64_t longest = 0;
   Batch batch;
   for (const int64_t row : rows) {
@@ -143,7 +151,7 @@ Batch ClassificationTask::batch_of(const Examples& examples, const Ids& rows) co
     batch.token_count += length;
   }
   const auto size = static_cast<int64_t>(rows.size());
-  batch.tokens = at::full({size, longest}, data_->pad, at::kLong);
+  batch.tokens = at::full({size, longest}, pad, at::kLong);
   batch.targets = at::empty({size}, at::kLong);
   const Tensor padding = at::ones({size, longest}, at::kBool);
   for (int64_t i = 0; i < size; ++i) {
@@ -158,7 +166,7 @@ Batch ClassificationTask::batch_of(const Examples& examples, const Ids& rows) co
 
 Batch ClassificationTask::train_batch(int64_t index) const {
   const Data& data = this->data();
-  return batch_of(data.train, data.order->batch(index));
+  return batch_of(data.train, data.order->batch(index), data.pad);
 }
 
 int64_t ClassificationTask::validation_batches() const {
@@ -169,7 +177,7 @@ Batch ClassificationTask::validation_batch(int64_t index) const {
   const Data& data = this->data();
   HEADLOOM_CHECK(index >= 0 && index < validation_batches(), kWhere,
                  cat("a validation batch below ", validation_batches()), cat(index));
-  return batch_of(data.validation, data.validation_batches[static_cast<size_t>(index)]);
+  return batch_of(data.validation, data.validation_batches[static_cast<size_t>(index)], data.pad);
 }
 
 Loss ClassificationTask::loss(const Tensor& logits, const Batch& batch) const {
@@ -181,6 +189,7 @@ void ClassificationTask::measure(const Tensor& logits, const Batch& batch, Total
   const auto count = [](const Tensor& rows) { return rows.sum().item<double>(); };
   totals["nats"] += cross_entropy_sum(logits, batch.targets).item<double>();
   totals["examples"] += static_cast<double>(batch.targets.size(0));
+  add_calibration(logits.softmax(1), batch.targets, totals);
   totals["true_positive"] += count(found.logical_and(wanted));
   totals["false_positive"] += count(found.logical_and(wanted.logical_not()));
   totals["false_negative"] += count(wanted.logical_and(found.logical_not()));
@@ -192,7 +201,65 @@ Metrics ClassificationTask::metrics(const Totals& totals) const {
   return {{"loss", totals.at("nats") / totals.at("examples")},
           {"accuracy", accuracy(counts)},
           {"f1", f1(counts)},
-          {"matthews", matthews(counts)}};
+          {"matthews", matthews(counts)},
+          {"ece", expected_calibration_error(totals)}};
+}
+
+std::string ClassificationTask::metrics_note() const {
+  return cat(
+      "loss: negative log-likelihood in nats; ece: per cent, ten bins; pavpu, "
+      "predictive_entropy and mutual_information of ",
+      options_.samples, " passes with dropout");
+}
+
+std::optional<Metrics> ClassificationTask::closing_metrics(
+    Model& model, const std::function<bool()>& stop) const {
+  if (options_.samples == 0) return Metrics{};
+  at::manual_seed(config_.seed);
+  const at::Device device = embedding(model).device();
+  double pavpu = 0.0, welch = 0.0, entropy = 0.0, information = 0.0, examples = 0.0;
+  for (int64_t index = 0; index < validation_batches(); ++index) {
+    const Batch batch = validation_batch(index).to(device);
+    const Tensor right = model.forward(batch).argmax(1) == batch.targets;
+    const ModelMode sampling(model, /*training=*/true);
+    std::vector<Tensor> passes;
+    for (int64_t sample = 0; sample < options_.samples; ++sample) {
+      if (stop()) return std::nullopt;
+      passes.push_back(model.forward(batch));
+    }
+    const Tensor logits = at::stack(passes).to(at::kCPU, at::kDouble);  // [S, B, classes]
+    const Tensor probabilities = logits.softmax(2);
+    const auto size = static_cast<double>(right.size(0));
+    examples += size;
+    pavpu += size * patch_accuracy_vs_uncertainty(logits, right, Certainty::kPairedLogits);
+    welch +=
+        size * patch_accuracy_vs_uncertainty(probabilities, right, Certainty::kWelchProbabilities);
+    entropy += predictive_entropy(probabilities).sum().item<double>();
+    information += mutual_information(probabilities).sum().item<double>();
+  }
+  return Metrics{{"pavpu", pavpu / examples},
+                 {"pavpu_welch", welch / examples},
+                 {"predictive_entropy", entropy / examples},
+                 {"mutual_information", information / examples}};
+}
+
+std::vector<ClassifiedTexts> ClassificationTask::validation_texts() const {
+  return data().validation_rows;
+}
+
+Batch ClassificationTask::batch_of(const std::vector<ClassifiedTexts>& given) const {
+  const Data& data = this->data();
+  Ids all(given.size());
+  std::iota(all.begin(), all.end(), int64_t{0});
+  return batch_of(encode(given, *data.tokenizer), all, data.pad);
+}
+
+Tensor ClassificationTask::embedding(const Model& model) const {
+  return dynamic_cast<const ClassificationModel&>(model).embedding().detach();
+}
+
+Tensor ClassificationTask::forward_rows(Model& model, const Tensor& rows) const {
+  return dynamic_cast<ClassificationModel&>(model).forward_rows(rows);
 }
 
 int64_t ClassificationTask::typical_length() const {
@@ -215,7 +282,10 @@ TaskEntry classification_entry() {
           "max_length (128): tokens, special ones included; longer texts are cut\n"
           "pooling (cls): cls (the first token) or mean (over the tokens)\n"
           "metric (accuracy): accuracy, f1 or matthews, by which runs are compared\n"
-          "bucket_batches (16): batches whose rows are sorted by length together; 1 does not sort"),
+          "bucket_batches (16): batches whose rows are sorted by length together; 1 does not sort\n"
+          "samples (20): passes with dropout, of which measures of uncertainty are taken at the "
+          "end; "
+          "0: none"),
       [](const TaskConfig& config, OptionReader& reader) -> std::unique_ptr<Task> {
         return std::make_unique<classification::ClassificationTask>(
             config, classification::read_options(reader));

@@ -23,13 +23,20 @@ struct ClassificationOptions {
   int64_t bucket_batches = 16;
   Pooling pooling = Pooling::kFirst;
   std::string metric = "accuracy";  // the main one
+  int64_t samples = 20;             // of a model with dropout, for the closing metrics; 0: none
 };
 
 // Sorts a sentence, or a pair of them, into two classes, in GLUE's file shapes. Texts are framed by
 // the tokenizer's post-processor ([CLS] A [SEP], [CLS] A [SEP] B [SEP]); what is longer than
-// max_length is cut at its end, of a pair always the longer one. Metrics: loss (nats), accuracy, f1
-// of class 1, matthews. Data is read when first asked for.
-class ClassificationTask : public Task {
+// max_length is cut at its end, of a pair always the longer one. Data is read when first asked for.
+//
+// Metrics: loss, the negative log-likelihood in nats; accuracy; f1 of class 1; matthews; ece, the
+// expected calibration error in per cent. Closing metrics, from `samples` passes with dropout on
+// (Monte Carlo dropout) whose draws depend on the seed alone: pavpu, the share of examples that are
+// accurate and certain or neither, by a paired t-test of the classes' logits; pavpu_welch, the same
+// by Welch's test of their probabilities (metrics.h); predictive_entropy of the mean probabilities
+// and mutual_information, in nats, means over the examples.
+class ClassificationTask : public Task, public TextClassifier {
  public:
   ClassificationTask(const TaskConfig& config, const ClassificationOptions& options);
 
@@ -46,7 +53,16 @@ class ClassificationTask : public Task {
   void measure(const at::Tensor& logits, const Batch& batch, Totals& totals) const override;
   Metrics metrics(const Totals& totals) const override;
   MainMetric main_metric() const override { return {options_.metric, true}; }
+  std::optional<Metrics> closing_metrics(Model& model,
+                                         const std::function<bool()>& stop) const override;
+  std::string metrics_note() const override;
   int64_t typical_length() const override;  // mean of the validation rows
+
+  std::vector<ClassifiedTexts> validation_texts() const override;
+  const text::Tokenizer& tokenizer() const override { return *data().tokenizer; }
+  Batch batch_of(const std::vector<ClassifiedTexts>& examples) const override;
+  at::Tensor embedding(const Model& model) const override;
+  at::Tensor forward_rows(Model& model, const at::Tensor& rows) const override;
 
  private:
   struct Examples {
@@ -55,14 +71,16 @@ class ClassificationTask : public Task {
   };
   struct Data {
     int64_t pad = 0;
+    std::optional<text::Tokenizer> tokenizer;
     Examples train, validation;
+    std::vector<Row> validation_rows;
     std::unique_ptr<EpochOrder> order;
     std::vector<std::vector<int64_t>> validation_batches;
   };
   const Data& data() const;
   Data read() const;
   Examples encode(const std::vector<Row>& rows, const text::Tokenizer& tokenizer) const;
-  Batch batch_of(const Examples& examples, const std::vector<int64_t>& rows) const;
+  Batch batch_of(const Examples& examples, const std::vector<int64_t>& rows, int64_t pad) const;
 
   TaskConfig config_;
   ClassificationOptions options_;

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "headloom/tasks/task.h"
+
 namespace headloom::tasks::classification {
 
 // A file shape of GLUE (Wang et al., 2019): where the sentences and the label of a row are.
@@ -18,10 +20,7 @@ struct Format {
 // sst2, mrpc and rte.
 const std::vector<Format>& formats();
 
-struct Row {
-  std::vector<std::string> sentences;
-  int64_t label = 0;
-};
+using Row = ClassifiedTexts;
 
 // Reads a file: a header, then a row a line, columns with tabs between, nothing quoted: a quotation
 // mark is an ordinary character. Lines and bytes by the rules of text/lines.h. Refuses, with file

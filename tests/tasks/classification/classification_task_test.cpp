@@ -187,6 +187,61 @@ TEST_F(Classification, LearnsSomething) {
   EXPECT_EQ(metrics[3], (std::pair<std::string, double>("matthews", 1.0)));
 }
 
+double value_of(const Metrics& metrics, const std::string& name) {
+  for (const auto& [key, value] : metrics) {
+    if (key == name) return value;
+  }
+  ADD_FAILURE() << "no " << name;
+  return 0.0;
+}
+
+TEST_F(Classification, MeasuresCalibration) {
+  const auto task = make();
+  const Batch batch = task->validation_batch(0);
+  Totals totals;
+  const at::Tensor p = at::full({8}, 0.75, at::kDouble);
+  task->measure(at::stack({1 - p, p}, 1).log(), batch, totals);
+  const double accuracy = value_of(task->metrics(totals), "accuracy");
+  EXPECT_NEAR(value_of(task->metrics(totals), "ece"), 100 * std::abs(accuracy - 0.75), 1e-9);
+}
+
+TEST_F(Classification, MeasuresUncertaintyWithDropout) {
+  torch::manual_seed(1);
+  const auto task = make({{"samples", int64_t{5}}});
+  nn::TransformerConfig config = small_model();
+  config.dropout = 0.3;
+  const auto model = task->make_model(config);
+  model->eval();
+  const at::NoGradGuard off;
+  const auto go_on = [] { return false; };
+  const auto closing = task->closing_metrics(*model, go_on);
+  ASSERT_TRUE(closing);
+  EXPECT_FALSE(model->is_training());
+  for (const char* name : {"pavpu", "pavpu_welch"}) {
+    EXPECT_GE(value_of(*closing, name), 0.0);
+    EXPECT_LE(value_of(*closing, name), 1.0);
+  }
+  const double entropy = value_of(*closing, "predictive_entropy");
+  EXPECT_GT(entropy, 0.0);
+  EXPECT_LE(entropy, std::log(2.0));
+  EXPECT_GT(value_of(*closing, "mutual_information"), 0.0) << "passes differ";
+  EXPECT_EQ(*task->closing_metrics(*model, go_on), *closing) << "draws depend on the seed alone";
+  EXPECT_EQ(task->closing_metrics(*model, [] { return true; }), std::nullopt);
+  EXPECT_TRUE(make({{"samples", int64_t{0}}})->closing_metrics(*model, go_on)->empty());
+
+  // Without dropout every prediction is certain.
+  const auto still = task->make_model(small_model());
+  still->eval();
+  Totals totals;
+  for (int64_t i = 0; i < task->validation_batches(); ++i) {
+    const Batch batch = task->validation_batch(i);
+    task->measure(still->forward(batch), batch, totals);
+  }
+  const auto certain = task->closing_metrics(*still, go_on);
+  EXPECT_NEAR(value_of(*certain, "pavpu"), value_of(task->metrics(totals), "accuracy"), 1e-12);
+  EXPECT_NEAR(value_of(*certain, "mutual_information"), 0.0, 1e-12);
+}
+
 TEST_F(Classification, ComparesByTheMetricOfTheRecipe) {
   EXPECT_EQ(make()->main_metric().name, "accuracy");
   EXPECT_EQ(make({{"metric", std::string("matthews")}})->main_metric().name, "matthews");
@@ -203,6 +258,7 @@ TEST_F(Classification, RefusesWhatCannotBe) {
   EXPECT_THAT(refusal({{"max_length", int64_t{7}}}),
               HasSubstr("max_length of at least 8; found 7"));
   EXPECT_THAT(refusal({{"bucket_batches", int64_t{0}}}), HasSubstr("bucket_batches of at least 1"));
+  EXPECT_THAT(refusal({{"samples", int64_t{1}}}), HasSubstr("at least 2"));
   EXPECT_THAT(refusal({{"metric", std::string("f2")}}), HasSubstr("f1"));
   EXPECT_THAT(message_of([&] {
                 make({{"max_length", int64_t{64}}})->make_model(small_model());

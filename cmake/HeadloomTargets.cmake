@@ -12,14 +12,17 @@ function(headloom_common target)
   endif()
 endfunction()
 
-# Targets that see torch: headers as system headers, OpenMP for at::parallel_for, one shared
-# precompiled header, which executables can share only when they are compiled as the library is.
+# Targets that see torch: headers as system headers, OpenMP for at::parallel_for, a precompiled header
+# that they share (of another target than headloom_pch when that is named), which executables can do
+# only when they are compiled as the library is.
 function(headloom_uses_torch target)
+  set(pch headloom_pch ${ARGN})
+  list(GET pch -1 pch)
   target_include_directories(${target} SYSTEM PUBLIC "$<BUILD_INTERFACE:${TORCH_INCLUDE_DIRS}>")
   target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${HEADLOOM_OPENMP_FLAGS} -fPIC>)
   target_link_libraries(${target} PUBLIC torch)
-  if(TARGET headloom_pch AND NOT target STREQUAL headloom_pch)
-    target_precompile_headers(${target} REUSE_FROM headloom_pch)
+  if(TARGET ${pch} AND NOT target STREQUAL pch)
+    target_precompile_headers(${target} REUSE_FROM ${pch})
   endif()
 endfunction()
 

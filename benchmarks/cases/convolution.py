@@ -52,6 +52,7 @@ def sizes():
 
 
 QUICK_SIZE = (2, 128, 4, 128, 7)
+LARGEST_UNFOLD = 1 << 27  # elements of its K copies of x; at T 4096 those of K 15 would be 1 GB
 LONGEST_BAND = 512  # the band matrix grows with the square of the length
 DTYPES = [torch.float32, torch.bfloat16]
 

@@ -5,6 +5,7 @@ import torch
 import headloom
 from cases.convolution import (
     DTYPES,
+    LARGEST_UNFOLD,
     LONGEST_BAND,
     QUICK_SIZE,
     banded,
@@ -24,8 +25,9 @@ def case(batch, channels, heads, length, width, quick=False):
     left = width // 2
     peers = {
         "shifted": over_positions(shifted, left),
-        "unfold": over_positions(unfolded, left),
     }
+    if batch * length * channels * width <= LARGEST_UNFOLD:
+        peers["unfold"] = over_positions(unfolded, left)
     if length <= LONGEST_BAND:
         peers["band"] = over_positions(banded, left)
     return Case(

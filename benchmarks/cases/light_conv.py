@@ -6,6 +6,7 @@ from torch.nn.functional import conv1d, pad
 import headloom
 from cases.convolution import (
     DTYPES,
+    LARGEST_UNFOLD,
     LONGEST_BAND,
     QUICK_SIZE,
     banded,
@@ -50,10 +51,11 @@ def case(batch, channels, heads, length, width, quick=False):
     left = width // 2
     peers = {
         "shifted": over_positions(shifted, left),
-        "unfold": over_positions(unfolded, left),
         "conv1d grouped": grouped_conv1d(left),
         "conv1d depthwise": depthwise_conv1d(left),
     }
+    if batch * length * channels * width <= LARGEST_UNFOLD:
+        peers["unfold"] = over_positions(unfolded, left)
     if length <= LONGEST_BAND:
         peers["band"] = over_positions(banded, left)
     return Case(

@@ -28,8 +28,8 @@ void with_space(int64_t tasks, int64_t operations_each, int64_t count, const Bod
   const int64_t grain =
       std::max<int64_t>(1, kGrainOperations / std::max<int64_t>(1, operations_each));
   parallel_for(0, tasks, grain, [&](int64_t begin, int64_t end) {
-    const Workspace space(static_cast<std::size_t>(count) * sizeof(T));
-    body(begin, end, space.as<T>());
+    const Workspace<T> space(count);
+    body(begin, end, space.data());
   });
 }
 

@@ -19,48 +19,58 @@ inline constexpr int kBandRows = 8;
 inline constexpr int kBandRows = 4;  // 16 registers
 #endif
 
-// Rows that will be needed soon, two cache lines of each, fetched while others are computed with.
-struct AheadRows {
-  const char* at = nullptr;
-  int64_t stride = 0;  // in bytes
-};
-
 // How the weights of a block lie, w[r * w_row + i * w_output] being the one that row r of X has in
 // output i, r = i + k.
 enum class BandWeights {
   kShared,       // w[k]: w_row 1, w_output -1
   kPerLane,      // w[k, panel]: a vector each, the panel's width for 1
+  kPositions,    // w[k, 16 positions]: w_row 16, w_output -15; blocks follow each other
   kPerPosition,  // any strides
 };
+inline constexpr int64_t kBandPositions = 16;
 
-// Blocks of outputs down a panel. Strides count elements.
-template <class T>
+// Blocks of outputs down a panel, S the storage type of X and Y. Strides count elements.
+template <class S>
 struct BandArgs {
+  using T = accumulator_t<S>;
   int64_t taps, blocks;
-  const T* x;  // [blocks * kBandRows + taps - 1, panel]
+  const S* x;  // [blocks * kBandRows + taps - 1, panel]
   int64_t x_stride;
   const T* w;
   int64_t w_row, w_output, w_block;  // of kPerPosition; w_block: from block to block
   const T* start;                    // [panel]
-  T* y;                              // [blocks * kBandRows, panel]
+  S* y;                              // [blocks * kBandRows, panel]
   int64_t y_stride;
   bool streamed = false;  // y bypasses the caches; see can_stream()
-  AheadRows ahead[2] = {};
+  // Memory that will be needed soon, fetched while this is computed: as much as Y, or nullptr. In
+  // the order of its addresses, because rows of a panel are far apart and memory is slow in such
+  // steps.
+  const char* ahead[2] = {};
 };
 
 // Strides of the weights, known at compile time where the layout says so.
 template <BandWeights kWeights, int kVectors, class T>
 struct WeightStrides {
   static constexpr int64_t kUnit = kWeights == BandWeights::kPerLane ? kVectors * kWidth<T> : 1;
-  HEADLOOM_INLINE explicit WeightStrides(const BandArgs<T>&) {}
+  template <class S>
+  HEADLOOM_INLINE explicit WeightStrides(const BandArgs<S>&) {}
   HEADLOOM_INLINE constexpr int64_t row() const { return kUnit; }
   HEADLOOM_INLINE constexpr int64_t output() const { return -kUnit; }
   HEADLOOM_INLINE constexpr int64_t block() const { return 0; }
 };
 template <int kVectors, class T>
+struct WeightStrides<BandWeights::kPositions, kVectors, T> {
+  template <class S>
+  HEADLOOM_INLINE explicit WeightStrides(const BandArgs<S>&) {}
+  HEADLOOM_INLINE constexpr int64_t row() const { return kBandPositions; }
+  HEADLOOM_INLINE constexpr int64_t output() const { return 1 - kBandPositions; }
+  HEADLOOM_INLINE constexpr int64_t block() const { return kBandRows; }
+};
+template <int kVectors, class T>
 struct WeightStrides<BandWeights::kPerPosition, kVectors, T> {
   int64_t row_stride, output_stride, block_stride;
-  HEADLOOM_INLINE explicit WeightStrides(const BandArgs<T>& args)
+  template <class S>
+  HEADLOOM_INLINE explicit WeightStrides(const BandArgs<S>& args)
       : row_stride(args.w_row), output_stride(args.w_output), block_stride(args.w_block) {}
   HEADLOOM_INLINE int64_t row() const { return row_stride; }
   HEADLOOM_INLINE int64_t output() const { return output_stride; }
@@ -68,8 +78,8 @@ struct WeightStrides<BandWeights::kPerPosition, kVectors, T> {
 };
 
 // One row of X into outputs kFirst to kEnd - 1.
-template <int kFirst, int kEnd, BandWeights kWeights, int kVectors, class T>
-HEADLOOM_INLINE void band_row(const T* x, const T* w,
+template <int kFirst, int kEnd, BandWeights kWeights, int kVectors, class S, class T>
+HEADLOOM_INLINE void band_row(const S* x, const T* w,
                               const WeightStrides<kWeights, kVectors, T>& strides,
                               Vec<T> (&sum)[kBandRows][kVectors]) {
   Vec<T> row[kVectors];
@@ -90,8 +100,8 @@ HEADLOOM_INLINE void band_row(const T* x, const T* w,
 }
 
 // Fewer taps than a block has rows: tap by tap, rows of X loaded again for each.
-template <BandWeights kWeights, int kVectors, class T>
-HEADLOOM_INLINE void band_few_taps(const BandArgs<T>& args, const T* x, const T* w,
+template <BandWeights kWeights, int kVectors, class S, class T>
+HEADLOOM_INLINE void band_few_taps(const BandArgs<S>& args, const S* x, const T* w,
                                    const WeightStrides<kWeights, kVectors, T>& strides,
                                    Vec<T> (&sum)[kBandRows][kVectors]) {
   for (int64_t k = 0; k < args.taps; ++k) {
@@ -108,8 +118,8 @@ HEADLOOM_INLINE void band_few_taps(const BandArgs<T>& args, const T* x, const T*
 
 // The rows of X in order: those that reach the first outputs only, those that reach all, those that
 // reach the last only.
-template <int kTaps, BandWeights kWeights, int kVectors, class T>
-HEADLOOM_INLINE void band_taps(const BandArgs<T>& args, const T* x, const T* w,
+template <int kTaps, BandWeights kWeights, int kVectors, class S, class T>
+HEADLOOM_INLINE void band_taps(const BandArgs<S>& args, const S* x, const T* w,
                                const WeightStrides<kWeights, kVectors, T>& strides,
                                Vec<T> (&sum)[kBandRows][kVectors]) {
   const int64_t x_stride = args.x_stride;
@@ -144,8 +154,8 @@ HEADLOOM_INLINE void band_taps(const BandArgs<T>& args, const T* x, const T* w,
   }
 }
 
-template <bool kStreamed, int kVectors, class T>
-HEADLOOM_INLINE void write_block(T* y, int64_t stride, const Vec<T> (&sum)[kBandRows][kVectors]) {
+template <bool kStreamed, int kVectors, class S, class T>
+HEADLOOM_INLINE void write_block(S* y, int64_t stride, const Vec<T> (&sum)[kBandRows][kVectors]) {
   unroll<kBandRows>([&](auto i) HEADLOOM_INLINE_LAMBDA {
     unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
       if constexpr (kStreamed) {
@@ -159,23 +169,24 @@ HEADLOOM_INLINE void write_block(T* y, int64_t stride, const Vec<T> (&sum)[kBand
 }
 
 // A whole panel of kVectors vectors. kTaps is args.taps, or 0 when that is known at run time only.
-template <class T, int kTaps, int kVectors, BandWeights kWeights>
-void band_panel(const BandArgs<T>& args) {
+template <class S, int kTaps, int kVectors, BandWeights kWeights>
+void band_panel(const BandArgs<S>& args) {
+  using T = accumulator_t<S>;
+  constexpr int kBlockBytes = kBandRows * kVectors * kWidth<T> * static_cast<int>(sizeof(S));
   const WeightStrides<kWeights, kVectors, T> strides(args);
   Vec<T> start[kVectors];
   unroll<kVectors>([&](auto j)
                        HEADLOOM_INLINE_LAMBDA { start[j] = load(args.start + j * kWidth<T>); });
-  const T *x = args.x, *w = args.w;
-  T* y = args.y;
-  AheadRows ahead[2] = {args.ahead[0], args.ahead[1]};
+  const S* x = args.x;
+  const T* w = args.w;
+  S* y = args.y;
+  const char* ahead[2] = {args.ahead[0], args.ahead[1]};
   for (int64_t block = 0; block < args.blocks; ++block) {
-    for (AheadRows& rows : ahead) {
-      if (rows.at != nullptr) {
-        unroll<kBandRows>([&](auto) HEADLOOM_INLINE_LAMBDA {
-          prefetch(rows.at);
-          prefetch(rows.at + kCacheLine);
-          rows.at += rows.stride;
-        });
+    for (const char*& lines : ahead) {
+      if (lines != nullptr) {
+        unroll<(kBlockBytes + kCacheLine - 1) / kCacheLine>(
+            [&](auto i) HEADLOOM_INLINE_LAMBDA { prefetch(lines + i * kCacheLine); });
+        lines += kBlockBytes;
       }
     }
     Vec<T> sum[kBandRows][kVectors];
@@ -191,32 +202,32 @@ void band_panel(const BandArgs<T>& args) {
   }
 }
 
-template <class T>
-using BandPanel = void (*)(const BandArgs<T>&);
+template <class S>
+using BandPanel = void (*)(const BandArgs<S>&);
 
-// The panel for a number of taps. In float32 with one weight for all lanes, common numbers are
-// known at compile time.
-template <class T, int kVectors, BandWeights kWeights>
-HEADLOOM_INLINE BandPanel<T> pick_band_panel(int64_t taps) {
-  if constexpr (sizeof(T) == 4 && kWeights != BandWeights::kPerLane) {
+// The panel for a number of taps. In float32 arithmetic with one weight for all lanes, common
+// numbers are known at compile time.
+template <class S, int kVectors, BandWeights kWeights>
+HEADLOOM_INLINE BandPanel<S> pick_band_panel(int64_t taps) {
+  if constexpr (sizeof(accumulator_t<S>) == 4 && kWeights != BandWeights::kPerLane) {
     switch (taps) {
       case 3:
-        return band_panel<T, 3, kVectors, kWeights>;
+        return band_panel<S, 3, kVectors, kWeights>;
       case 5:
-        return band_panel<T, 5, kVectors, kWeights>;
+        return band_panel<S, 5, kVectors, kWeights>;
       case 7:
-        return band_panel<T, 7, kVectors, kWeights>;
+        return band_panel<S, 7, kVectors, kWeights>;
       case 15:
-        return band_panel<T, 15, kVectors, kWeights>;
+        return band_panel<S, 15, kVectors, kWeights>;
       case 31:
-        return band_panel<T, 31, kVectors, kWeights>;
+        return band_panel<S, 31, kVectors, kWeights>;
       case 63:
-        return band_panel<T, 63, kVectors, kWeights>;
+        return band_panel<S, 63, kVectors, kWeights>;
       default:
         break;
     }
   }
-  return band_panel<T, 0, kVectors, kWeights>;
+  return band_panel<S, 0, kVectors, kWeights>;
 }
 
 }  // namespace headloom::kernels::HEADLOOM_ISA

@@ -17,7 +17,7 @@ thread_local Kept kept;
 
 }  // namespace
 
-Workspace::Workspace(std::size_t bytes) : owned_(bytes > kKept || kept.lent) {
+WorkspaceBytes::WorkspaceBytes(std::size_t bytes) : owned_(bytes > kKept || kept.lent) {
   if (owned_) {
     data_ = ::operator new(bytes, kLine);
     return;
@@ -32,7 +32,7 @@ Workspace::Workspace(std::size_t bytes) : owned_(bytes > kKept || kept.lent) {
   data_ = kept.data;
 }
 
-Workspace::~Workspace() {
+WorkspaceBytes::~WorkspaceBytes() {
   if (owned_) {
     ::operator delete(data_, kLine);
   } else {

@@ -6,7 +6,6 @@
 #include "headloom/base/parallel.h"
 #include "headloom/mechanisms/alignment/pair_kernels.h"
 #include "headloom/mechanisms/alignment/point_selection.h"
-#include "headloom/mechanisms/alignment/workspace.h"
 
 // Points of one head, ready for the kernels of pair_kernels.h, and those kernels over all of them.
 namespace headloom {
@@ -92,7 +91,7 @@ class PointCloud {
 
  private:
   int64_t size_, width_, panels_;
-  Workspace<T> rows_, panel_rows_;
+  kernels::Workspace<T> rows_, panel_rows_;
   std::vector<T> half_square_;
 };
 
@@ -124,7 +123,7 @@ class GradientRows {
     weights.rows = rows_.data();
     weights.sum = sums_.data();
     cloud_.against(keys, key_bias, query_bias, [&](const auto& args, int64_t begin, int64_t end) {
-      const Workspace<T> workspace(pair_kernels<T>().panel * cloud_.width());
+      const kernels::Workspace<T> workspace(pair_kernels<T>().panel * cloud_.width());
       kernels::PairGradient<T> part = weights;
       part.workspace = workspace.data();
       pair_kernels<T>().gradient(args, begin, end, part);
@@ -148,7 +147,7 @@ class GradientRows {
  private:
   const PointCloud<T>& cloud_;
   std::vector<T> total_;
-  Workspace<T> rows_, sums_;
+  kernels::Workspace<T> rows_, sums_;
 };
 
 }  // namespace headloom

@@ -4,7 +4,7 @@
 
 #include "headloom/base/parallel.h"
 #include "headloom/kernels/isa_table.h"
-#include "headloom/mechanisms/alignment/workspace.h"
+#include "headloom/kernels/workspace.h"
 
 HEADLOOM_ISA_TABLE(TransportTable, transport_forward_table)
 HEADLOOM_ISA_TABLE(TransportTable, transport_backward_table)
@@ -14,6 +14,7 @@ namespace {
 
 using kernels::TransportArgs;
 using kernels::TransportPass;
+using kernels::Workspace;
 
 // Enough pieces of work for some ten threads; each split holds a copy of the keys' sums, so there
 // are at most kMostSplits, of kLeastQueries queries or more.

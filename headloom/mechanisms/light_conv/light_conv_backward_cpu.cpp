@@ -120,7 +120,7 @@ class BackwardTile {
     pack_windows(/*wants_input=*/space_.sums != nullptr);
     panels_.for_each([&](Panel panel) HEADLOOM_INLINE_LAMBDA {
       BandArgs<T> band{};
-      const BandPanel<T> product = shared_product(conv_, space_.shared, panel, &band.w);
+      const BandPanel<T> product = shared_product<T>(conv_, space_.shared, panel, &band.w);
       grad_input(panel, band, product);
       grad_bias(panel);
       if (space_.sums != nullptr) {
@@ -206,8 +206,8 @@ class BackwardTile {
     band.x_stride = panel.width;
     band.w += band.w_block == 0 ? 0 : skipped;
     const int64_t window = padded_rows_ + conv_.taps - 1;
-    band.ahead[0] = rows_ahead(grad_, first_grad_ + window, panel);
-    band.ahead[1] = rows_ahead(input_, first_input_ + window, panel);
+    band.ahead[0] = rows_ahead(grad_, first_grad_ + window, padded_rows_, conv_.channels, panel);
+    band.ahead[1] = rows_ahead(input_, first_input_ + window, padded_rows_, conv_.channels, panel);
     run_panel(product, band, panel.width,
               PanelSink<S>{grad_x_row(begin) + panel.channel, conv_.channels, tile_.end - begin,
                            panel.channels, args_.streamed},

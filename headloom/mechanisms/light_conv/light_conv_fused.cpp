@@ -1,20 +1,22 @@
 // From tensors to the fused kernels of the processor and back.
 // B batch, T time, C channels, H heads, K kernel width, G groups of tiles.
 #include <ATen/ATen.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <vector>
 
+#include "headloom/base/caches.h"
 #include "headloom/base/parallel.h"
 #include "headloom/base/rng.h"
 #include "headloom/kernels/isa_table.h"
+#include "headloom/kernels/workspace.h"
 #include "headloom/mechanisms/light_conv/light_conv_kernels.h"
 #include "headloom/mechanisms/light_conv/light_conv_paths.h"
 #include "headloom/tensor/contract.h"
 #include "headloom/tensor/dispatch.h"
 #include "headloom/tensor/dropout.h"
 #include "headloom/tensor/gradients.h"
+#include "headloom/tensor/results.h"
 
 namespace headloom {
 namespace {
@@ -23,6 +25,7 @@ using at::Tensor;
 using kernels::ConvArgs;
 using kernels::ConvTile;
 using kernels::kTileQuantum;
+using kernels::Workspace;
 
 template <class S>
 const S* data(const Tensor& tensor) {
@@ -41,21 +44,17 @@ int64_t round_up(int64_t value, int64_t step) {
   return (value + step - 1) / step * step;
 }
 
-// Positions of a tile. Those of a gradient by dynamic weights compute the weights of K - 1 further
-// positions, so they are longer where K is.
+// Positions of a tile, the unit that threads share out. Those of a gradient by dynamic weights
+// compute the weights of K - 1 further positions, so they are longer where K is.
 int64_t tile_rows(int64_t time, int64_t taps, bool recomputes_halo) {
   const int64_t rows =
       recomputes_halo ? std::clamp<int64_t>(round_up(taps, kTileQuantum), 128, 1024) : 64;
   return std::clamp(round_up(time, kTileQuantum), kTileQuantum, rows);
 }
 
-// Beyond this size results are written past the caches.
-int64_t cached_bytes() {
-  static const int64_t bytes = [] {
-    const long last_level = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    return last_level > 0 ? int64_t{last_level} / 2 : int64_t{16} << 20;
-  }();
-  return bytes;
+// Whether results of this size are written past the caches.
+bool is_streamed(size_t bytes) {
+  return static_cast<int64_t>(bytes) > last_level_cache_bytes() / 2;
 }
 
 // One call: its arguments in the layout and the types that the kernels take, which it keeps alive.
@@ -152,19 +151,6 @@ class FusedConv {
   std::vector<ConvTile> tiles_;
 };
 
-// A part for each thread.
-class Workspace {
- public:
-  explicit Workspace(int64_t bytes)
-      : memory_(at::empty({thread_count(), round_up(bytes, 64)}, at::kByte)) {}
-  void* mine() const {
-    return static_cast<char*>(memory_.mutable_data_ptr()) + thread_index() * memory_.stride(0);
-  }
-
- private:
-  Tensor memory_;
-};
-
 // Groups whose sums are kept apart: fixed by the problem, so that results do not depend on the
 // number of threads; each of several tiles, and all together small beside x.
 int64_t group_count(int64_t tiles, int64_t sums, int64_t elements) {
@@ -195,16 +181,16 @@ class FusedBackward {
     args_.grad_y = data<S>(grad_out);
     args_.grad_y_batch_stride = grad_out.stride(0);
     args_.grad_y_time_stride = grad_out.stride(1);
-    args_.streamed = static_cast<int64_t>(x.nbytes()) > cached_bytes();
+    args_.streamed = is_streamed(x.nbytes());
     const auto sums = x.options().dtype(conv.type());
     if (wanted[0]) {
       // What a delay pushes past the end has no gradient, and no kernel comes by there.
       grad_x = args_.conv.delay > 0 ? at::zeros(x.sizes(), x.options())
-                                    : at::empty(x.sizes(), x.options());
+                                    : empty_result(x.sizes(), x.options());
     }
     if (wanted[1]) {
       grad_weight = conv.shared() ? at::zeros(weight.sizes(), sums)
-                                  : at::empty(weight.sizes(), weight.options());
+                                  : empty_result(weight.sizes(), weight.options());
     }
     if (wanted[2]) grad_bias = at::zeros({x.size(2)}, sums);
     args_.grad_x = mutable_data<S>(grad_x);
@@ -218,9 +204,10 @@ class FusedBackward {
       return;
     }
     const auto tiles = static_cast<int64_t>(conv_.tiles().size());
-    const Workspace workspace(kernel().workspace_bytes(args_));
+    const int64_t bytes = kernel().workspace_bytes(args_);
     parallel_for(0, tiles, conv_.grain(), [&](int64_t begin, int64_t end) {
-      kernel().run(args_, conv_.tiles().data() + begin, end - begin, workspace.mine());
+      const Workspace<char> workspace(bytes);
+      kernel().run(args_, conv_.tiles().data() + begin, end - begin, workspace.data());
     });
   }
 
@@ -243,16 +230,17 @@ class FusedBackward {
     // The kernel lays out its workspace by which gradients are asked for.
     args_.grad_shared = sums_weight ? mutable_data<A>(of_weight) : nullptr;
     args_.grad_bias = grad_bias.defined() ? mutable_data<A>(of_bias) : nullptr;
-    const Workspace workspace(kernel().workspace_bytes(args_));
+    const int64_t bytes = kernel().workspace_bytes(args_);
     const int64_t grain =
         std::max<int64_t>(1, conv_.grain() * groups / std::max<int64_t>(1, tiles));
     parallel_for(0, groups, grain, [&](int64_t begin, int64_t end) {
+      const Workspace<char> workspace(bytes);
       for (int64_t g = begin; g < end; ++g) {
         kernels::ConvBackwardArgs<S> args = args_;
         if (sums_weight) args.grad_shared += g * weights;
         if (args.grad_bias != nullptr) args.grad_bias += g * channels;
         const int64_t first = tiles * g / groups, last = tiles * (g + 1) / groups;
-        kernel().run(args, conv_.tiles().data() + first, last - first, workspace.mine());
+        kernel().run(args, conv_.tiles().data() + first, last - first, workspace.data());
       }
     });
     if (sums_weight) add_groups<A>(of_weight, grad_weight);
@@ -267,20 +255,21 @@ class FusedBackward {
 
 Tensor conv_forward_fused(const Tensor& x, const Tensor& weight, const ConvCall& call) {
   const FusedConv conv(x, weight, call, /*backward=*/false);
-  const Tensor y = at::empty(x.sizes(), x.options());
+  const Tensor y = empty_result(x.sizes(), x.options());
   if (y.numel() == 0) return y;
   Tensor bias;
   if (call.conv_bias) bias = call.conv_bias->to(conv.type()).contiguous();
   dispatch_kernel_type(x.scalar_type(), call.op, [&](auto tag) {
     using S = typename decltype(tag)::type;
     const auto& kernel = kernels::member_for<S>(kernels::conv_forward_table(kernels::active_isa()));
-    const kernels::ConvForwardArgs<S> args{
-        conv.args<S>(), bias.defined() ? data<accumulator_t<S>>(bias) : nullptr, mutable_data<S>(y),
-        static_cast<int64_t>(y.nbytes()) > cached_bytes()};
-    const Workspace workspace(kernel.workspace_bytes(args.conv));
+    const kernels::ConvForwardArgs<S> args{conv.args<S>(),
+                                           bias.defined() ? data<accumulator_t<S>>(bias) : nullptr,
+                                           mutable_data<S>(y), is_streamed(y.nbytes())};
+    const int64_t bytes = kernel.workspace_bytes(args.conv);
     const auto tiles = static_cast<int64_t>(conv.tiles().size());
     parallel_for(0, tiles, conv.grain(), [&](int64_t begin, int64_t end) {
-      kernel.run(args, conv.tiles().data() + begin, end - begin, workspace.mine());
+      const Workspace<char> workspace(bytes);
+      kernel.run(args, conv.tiles().data() + begin, end - begin, workspace.data());
     });
   });
   return y;

@@ -49,10 +49,13 @@ struct Rows {
   HEADLOOM_INLINE bool hidden(int64_t u) const {
     return u < begin || u >= end || (padded != nullptr && padded[u - shift] != 0);
   }
-  // Whether none of `count` positions from u on can be hidden, so that they may be read as they
-  // lie.
+  // Whether none of `count` positions from u on is hidden, so that they may be read as they lie.
   HEADLOOM_INLINE bool plain(int64_t u, int64_t count) const {
-    return padded == nullptr && u >= begin && u + count <= end;
+    bool shown = u >= begin && u + count <= end;
+    for (int64_t i = 0; shown && padded != nullptr && i < count; ++i) {
+      shown = padded[u - shift + i] == 0;
+    }
+    return shown;
   }
 };
 
@@ -89,6 +92,8 @@ struct Panels {
     return per_group - rest + (rest == 0 ? 0 : rest <= kWidth<T> ? kWidth<T> : kPanel<T>);
   }
   HEADLOOM_INLINE int64_t lanes() const { return groups * group_lanes(); }
+  // Whether every lane is a channel.
+  HEADLOOM_INLINE bool whole() const { return group_lanes() == per_group; }
 
   template <class Body>
   HEADLOOM_INLINE void for_each_of(int64_t group, const Body& body) const {
@@ -113,24 +118,26 @@ HEADLOOM_INLINE Panels<accumulator_t<S>> panels_of(const ConvArgs<S>& args) {
                              : Panels<accumulator_t<S>>{1, args.channels};
 }
 
-// A window of rows, packed panel by panel: [panels][height][width].
-template <class T>
+// A window of rows, packed panel by panel: [panels][height][width]. X is the storage type of what
+// it came from, or the accumulator's.
+template <class X>
 struct Window {
-  T* data;
+  X* data;
   int64_t height;  // odd, so that panels do not begin in the same cache sets
 
-  HEADLOOM_INLINE T* of(const Panel& panel) const { return data + panel.lane * height; }
+  HEADLOOM_INLINE X* of(const Panel& panel) const { return data + panel.lane * height; }
 };
 
-template <class T>
-HEADLOOM_INLINE Window<T> carve_window(Carver& carver, int64_t lanes, int64_t rows) {
+template <class X>
+HEADLOOM_INLINE Window<X> carve_window(Carver& carver, int64_t lanes, int64_t rows) {
   const int64_t height = rows | 1;
-  return {carver.take<T>(lanes * height), height};
+  return {carver.take<X>(lanes * height), height};
 }
 
 // One row of a panel: `channels` values, zeros in the lanes that are none.
-template <class S, class T>
-HEADLOOM_INLINE void pack_row(const S* from, int64_t channels, int64_t width, T* to) {
+template <class S, class X>
+HEADLOOM_INLINE void pack_row(const S* from, int64_t channels, int64_t width, X* to) {
+  using T = accumulator_t<S>;
   if (channels == kPanel<T>) {
     unroll<kBandVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
       store(to + j * kWidth<T>, load(from + j * kWidth<T>));
@@ -146,9 +153,10 @@ HEADLOOM_INLINE void pack_row(const S* from, int64_t channels, int64_t width, T*
 }
 
 // The panel's part of position u.
-template <class S, class T>
+template <class S, class X>
 HEADLOOM_INLINE void pack_position(const Rows<S>& from, int64_t u, bool hidden, const Panel& panel,
-                                   T* to) {
+                                   X* to) {
+  using T = accumulator_t<S>;
   if (hidden) {
     for (int64_t c = 0; c < panel.width; c += kWidth<T>) {
       store(to + c, zero<T>());
@@ -158,21 +166,22 @@ HEADLOOM_INLINE void pack_position(const Rows<S>& from, int64_t u, bool hidden, 
   }
 }
 
-// Positions first .. first + count - 1. Row by row: memory is read in the order in which it lies.
-template <class S, class T>
-void pack(const Rows<S>& from, int64_t first, int64_t count, const Panels<T>& panels,
-          const Window<T>& window) {
+// Positions first .. first + count - 1 into the window's rows from `row` on. Row by row: memory is
+// read in the order in which it lies.
+template <class S, class X>
+void pack(const Rows<S>& from, int64_t first, int64_t count, const Panels<accumulator_t<S>>& panels,
+          const Window<X>& window, int64_t row = 0) {
   for (int64_t i = 0; i < count; ++i) {
     const bool hidden = from.hidden(first + i);
     panels.for_each([&](Panel panel) HEADLOOM_INLINE_LAMBDA {
-      pack_position(from, first + i, hidden, panel, window.of(panel) + i * panel.width);
+      pack_position(from, first + i, hidden, panel, window.of(panel) + (row + i) * panel.width);
     });
   }
 }
 
 // The same for one panel.
-template <class S, class T>
-void pack_panel(const Rows<S>& from, int64_t first, int64_t count, const Panel& panel, T* to) {
+template <class S, class X>
+void pack_panel(const Rows<S>& from, int64_t first, int64_t count, const Panel& panel, X* to) {
   for (int64_t i = 0; i < count; ++i) {
     pack_position(from, first + i, from.hidden(first + i), panel, to + i * panel.width);
   }
@@ -187,12 +196,12 @@ struct PanelSink {
 };
 
 // Runs the product down the panel. Whole blocks of whole panels go straight to their place, the
-// rest through `scratch`, [rows rounded up, panel].
-template <class S, class T>
-void run_panel(BandPanel<T> product, BandArgs<T> band, int64_t panel, const PanelSink<S>& sink,
-               T* scratch) {
+// rest through `scratch`, [rows rounded up, panel], and so does everything whose type differs.
+template <class S, class X>
+void run_panel(BandPanel<X> product, BandArgs<X> band, int64_t panel, const PanelSink<S>& sink,
+               X* scratch) {
   int64_t whole = 0;
-  if constexpr (sizeof(S) == sizeof(T)) {
+  if constexpr (sizeof(S) == sizeof(X)) {
     if (sink.channels == panel) {
       whole = sink.rows / kBandRows;
       band.blocks = whole;
@@ -215,9 +224,10 @@ void run_panel(BandPanel<T> product, BandArgs<T> band, int64_t panel, const Pane
   product(band);
   for (int64_t i = 0; i < left; ++i) {
     S* target = sink.data + (done + i) * sink.stride;
-    for_each_vector<T>(sink.channels, [&](int64_t c, auto count) HEADLOOM_INLINE_LAMBDA {
-      store_at(target + c, count, load(scratch + i * panel + c));
-    });
+    for_each_vector<accumulator_t<S>>(sink.channels,
+                                      [&](int64_t c, auto count) HEADLOOM_INLINE_LAMBDA {
+                                        store_at(target + c, count, load(scratch + i * panel + c));
+                                      });
   }
 }
 
@@ -235,15 +245,13 @@ HEADLOOM_INLINE void clear_padding(const uint8_t* padded, int64_t begin, int64_t
   }
 }
 
-// The panel's rows from position u on, to be fetched ahead when there are lines enough to be worth
-// it.
+// What the panel fetches of `count` rows from position u on: a share of all their channels, in the
+// order of addresses, from its row `row` on. (With rows that do not follow each other it may miss.)
 template <class S>
-HEADLOOM_INLINE AheadRows rows_ahead(const Rows<S>& rows, int64_t u, const Panel& panel) {
-  const auto bytes = static_cast<int64_t>(sizeof(S));
-  if (panel.channels * bytes < kCacheLine) {
-    return {};
-  }
-  return {reinterpret_cast<const char*>(rows.at(u) + panel.channel), rows.stride * bytes};
+HEADLOOM_INLINE const char* rows_ahead(const Rows<S>& rows, int64_t u, int64_t count,
+                                       int64_t channels, const Panel& panel, int64_t row = 0) {
+  const int64_t element = panel.channel * count + row * panel.width;
+  return reinterpret_cast<const char*>(rows.at(u + element / channels) + element % channels);
 }
 
 // Whether every full panel lies within one head, so that one kernel serves all of its lanes.
@@ -283,23 +291,23 @@ HEADLOOM_INLINE int64_t shared_elements(const ConvArgs<S>& args) {
          (one_head_a_panel(args) ? args.heads : round_up(args.channels, kPanel<accumulator_t<S>>));
 }
 
-// The product for a panel of the given width.
-template <class T, BandWeights kWeights>
-HEADLOOM_INLINE BandPanel<T> product_for(int64_t taps, int64_t width) {
-  return width == kPanel<T> ? pick_band_panel<T, kBandVectors, kWeights>(taps)
-                            : pick_band_panel<T, 1, kWeights>(taps);
+// The product for a panel of the given width, X the type of its rows.
+template <class X, BandWeights kWeights>
+HEADLOOM_INLINE BandPanel<X> product_for(int64_t taps, int64_t width) {
+  return width == kPanel<accumulator_t<X>> ? pick_band_panel<X, kBandVectors, kWeights>(taps)
+                                           : pick_band_panel<X, 1, kWeights>(taps);
 }
 
 // The product with shared kernels that lay_out_shared() laid out, and where its weights begin.
-template <class S, class T>
-HEADLOOM_INLINE BandPanel<T> shared_product(const ConvArgs<S>& args, const T* laid_out,
+template <class X, class S, class T>
+HEADLOOM_INLINE BandPanel<X> shared_product(const ConvArgs<S>& args, const T* laid_out,
                                             const Panel& panel, const T** w) {
   if (one_head_a_panel(args)) {
     *w = laid_out + panel.channel / (args.channels / args.heads) * args.taps;
-    return pick_band_panel<T, kBandVectors, BandWeights::kShared>(args.taps);
+    return pick_band_panel<X, kBandVectors, BandWeights::kShared>(args.taps);
   }
   *w = laid_out + panel.lane * args.taps;
-  return product_for<T, BandWeights::kPerLane>(args.taps, panel.width);
+  return product_for<X, BandWeights::kPerLane>(args.taps, panel.width);
 }
 
 }  // namespace headloom::kernels::HEADLOOM_ISA

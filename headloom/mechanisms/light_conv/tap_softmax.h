@@ -146,7 +146,8 @@ void drop_taps(const ConvArgs<S>& args, const Rows<S>& logits, int64_t batch, in
 }
 
 // Fills the tile for one head. Positions outside the sequence and at padding have weights too,
-// which are finite: what they multiply is zero. `ahead` positions further lies what comes next.
+// which are finite: what they multiply is zero. `ahead` positions further lies what comes next: of
+// it each head fetches a share, in the order of addresses.
 template <class S, class T>
 void fill_taps(const ConvArgs<S>& args, const ConvTile& where, int64_t head, const TapTile<T>& tile,
                int64_t ahead) {
@@ -168,10 +169,9 @@ void fill_taps(const ConvArgs<S>& args, const ConvTile& where, int64_t head, con
     }
   } else {
     for (int64_t p = 0; p < tile.count; p += kWidth<T>) {
-      for (int64_t i = p; i < p + kWidth<T> && ahead > 0; ++i) {
-        prefetch_span(logits.at(tile.first + i + ahead),
-                      args.taps * static_cast<int64_t>(sizeof(S)));
-      }
+      const int64_t share = kWidth<T> * args.taps;
+      prefetch_span(logits.at(tile.first + p + ahead) + head * (share - args.logits_head_stride),
+                    share * static_cast<int64_t>(sizeof(S)));
       T* weights = tile.normalised + p;
       Vec<T> most = transpose_logits(logits, tile.first + p, args.taps, weights, tile.stride);
       if (args.renorm) {

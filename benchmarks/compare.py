@@ -73,7 +73,8 @@ def print_row(row):
         f"{row['mechanism']:13} {row['case']:26} {row['dtype']:9} {row['pass']:17}"
         f"{row['headloom_ms']:10.3f} ms  best peer / headloom {best / row['headloom_ms']:6.2f}  "
         f"floor {row['floor_ms']:.3f}  of peak {row['of_peak']:4.0%}  of copy {row['of_copy']:4.0%}  "
-        f"extra {row['extra_bytes'] / 2**20:.2f} MiB  [{peers}]",
+        f"extra {row['extra_bytes'] / 2**20:.2f} MiB = {row['extra_bytes'] / row['input_bytes']:.2f} inputs  "
+        f"[{peers}]",
         flush=True,
     )
 

@@ -85,9 +85,15 @@ def time_alternating(calls, rounds, seconds):
     return {name: statistics.median(values) for name, values in samples.items()}
 
 
+# Beyond this many bytes a copy's time is proportional to them, and a longer one only takes memory.
+LONGEST_COPY = 1 << 30
+
+
 def copy_ms(moved):
     """Median milliseconds of a copy that reads and writes `moved` bytes together, to memory that is
     there already."""
+    if moved > LONGEST_COPY:
+        return copy_ms(LONGEST_COPY) * moved / LONGEST_COPY
     source = torch.ones(max(1, int(moved) // 8))
     target = torch.zeros_like(source)
     repeats = min(1000, max(1, (1 << 28) // int(moved + 1)))
@@ -191,6 +197,7 @@ def measure(case, dtype, pass_name, limits, rounds, seconds):
         "of_peak": flops / limits["gflops"] / 1e6 / milliseconds,
         "of_copy": copied / milliseconds,
         "moved_bytes": moved,
+        "input_bytes": taken,
         "extra_bytes": memory.pop("headloom"),
         "peer_extra_bytes": memory,
     }

@@ -1,10 +1,15 @@
-"""Hierarchical attention; its peers are the same mathematics level by level, and full attention.
+"""Hierarchical attention; its peer is the same mathematics level by level, its rival full attention.
 
-HEADLOOM_BENCH_TOKENS=1048576 adds a case of that length (4 heads, headloom alone).
+What would take more than a few seconds a call, or more memory than the machine has, is left out:
+torch.compile beyond 4,096 tokens (and for causal rows, where it would compile as often again), the
+composition beyond 16,384 (it keeps every level's outputs at full length for the backward pass), full
+attention beyond 16,384, where one block size has it for all. The truth needs no matrix of T x T: it is the
+composition in float64, on two heads of the whole length up to 16,384 tokens and on 65,536 tokens of one head
+beyond.
 """
 
+import functools
 import math
-import os
 
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
@@ -20,6 +25,7 @@ def beside(blocks, offsets):
     return torch.cat([padded.narrow(-3, 1 + at, count) for at in offsets], -2)
 
 
+@functools.cache
 def hidden(count, block, level, offsets, causal):
     """[N, R, W]: keys beyond the ends, later keys, and what the level below has covered."""
     row = torch.arange(block)[:, None]
@@ -42,7 +48,7 @@ def composition(block, causal):
         length, level = q.size(2), 0
         while True:
             count = q.size(2) // block
-            offsets = [at for at in (-1, 0, 1) if at <= 1 - causal and (at or not level)]
+            offsets = tuple(at for at in (-1, 0, 1) if at <= 1 - causal and (at or not level))
             blocks = [x.unflatten(2, (count, block)) for x in (q, k, v)]
             logits = blocks[0] @ beside(blocks[1], offsets).mT + level * math.log(2)
             logits = logits.masked_fill(hidden(count, block, level, offsets, causal), -math.inf)
@@ -75,35 +81,50 @@ def scored_pairs(length, block, causal):
     return 4.5 * length * block - block**2 * (3.5 + 1.5 * levels)
 
 
-def case(batch, heads, length, width, block, causal, quick=False, alone=False):
+def checked(tensors):
+    """What is compared with the truth."""
+    if tensors[0].size(2) <= 16384:
+        return [t[:, :2] for t in tensors]
+    return [t[:, :1, :65536] for t in tensors]
+
+
+def case(heads, length, block, causal, quick=False, dtypes=(torch.float32,), sdpa=True):
     levels = composition(block, causal)
+    beside_torch = length <= 16384
+    full = {"sdpa": functools.partial(scaled_dot_product_attention, is_causal=causal)}
     return Case(
         mechanism="h_attention",
-        name=f"B{batch} H{heads} T{length} R{block}{' causal' if causal else ''}",
-        inputs=lambda: [torch.randn(batch, heads, length, width) for _ in range(3)],
-        headloom=lambda q, k, v: headloom.ops.h_attention(q, k, v, block_size=block, causal=causal),
-        peers={} if alone else {"levels": levels},
-        rivals={}
-        if alone
-        else {"sdpa": lambda q, k, v: scaled_dot_product_attention(q, k, v, is_causal=causal)},
-        compiled=None if alone else "levels",
+        name=f"B1 H{heads} T{length} R{block}{' causal' if causal else ''}",
+        inputs=lambda: [torch.randn(1, heads, length, 64) for _ in range(3)],
+        headloom=functools.partial(headloom.ops.h_attention, block_size=block, causal=causal),
+        peers={"levels": levels} if beside_torch else {},
+        rivals=full if beside_torch and sdpa else {},
+        compiled="levels" if length <= 4096 and not causal else None,
         truth=levels,
-        part=lambda tensors: [t[:, :, :4096] for t in tensors],
-        forward_flops=4 * batch * heads * scored_pairs(length, block, causal) * width,
+        part=checked,
+        forward_flops=4 * heads * scored_pairs(length, block, causal) * 64,
         quick=quick,
+        dtypes=list(dtypes),
     )
 
 
 def cases():
-    found = [case(1, 8, 512, 64, 16, False, quick=True)]
-    for length in (1024, 2048, 4096, 16384):
+    both = (torch.float32, torch.bfloat16)
+    found = [case(8, 512, 16, False, quick=True)]
+    for length in (1024, 2048, 4096, 16384, 65536, 262144):
         for block in (16, 32, 64):
-            found.append(case(1, 8, length, 64, block, False))
-    found.append(case(1, 8, 1024, 64, 16, True))
-    found.append(case(1, 8, 4096, 64, 32, True))
-    for length in (65536, 262144):
-        found.append(case(1, 8, length, 64, 16, False, alone=True))
-    extra = os.environ.get("HEADLOOM_BENCH_TOKENS")
-    if extra:
-        found.append(case(1, 4, int(extra), 64, 16, True, alone=True))
+            for causal in (False, True):
+                halves = block == 16 and length in (2048, 16384)
+                found.append(
+                    case(
+                        8,
+                        length,
+                        block,
+                        causal,
+                        dtypes=both if halves else both[:1],
+                        sdpa=length < 16384 or block == 16,
+                    )
+                )
+    # A million tokens: 3 GiB of inputs.
+    found.append(case(4, 1 << 20, 16, True))
     return found

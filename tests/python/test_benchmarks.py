@@ -55,6 +55,7 @@ def test_row_has_every_field():
         "of_peak",
         "of_copy",
         "moved_bytes",
+        "input_bytes",
         "extra_bytes",
         "peer_extra_bytes",
     }

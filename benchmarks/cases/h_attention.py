@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 import headloom
+from cases.lengths import LINEAR
 from harness import Case
 
 
@@ -91,6 +92,7 @@ def case(batch, heads, length, width, block, causal, quick=False, alone=False):
         part=lambda tensors: [t[:, :, :4096] for t in tensors],
         forward_flops=4 * batch * heads * scored_pairs(length, block, causal) * width,
         quick=quick,
+        length=length,
     )
 
 
@@ -106,4 +108,12 @@ def cases():
     extra = os.environ.get("HEADLOOM_BENCH_TOKENS")
     if extra:
         found.append(case(1, 4, int(extra), 64, 16, True, alone=True))
+    return found
+
+
+def scaling():
+    """Full attention is timed where it takes less than seconds."""
+    found = [case(1, 8, length, 64, 16, False) for length in LINEAR]
+    for long in (c for c in found if c.length > 16384):
+        long.rivals = {}
     return found

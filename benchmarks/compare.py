@@ -19,6 +19,7 @@ import itertools
 import os
 import platform
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -65,6 +66,10 @@ def parse():
     parser.add_argument("--seconds", type=float, default=1.5, help="of timing a row and function")
     parser.add_argument("--json", type=Path, help="a file of rows to add to")
     return parser.parse_args()
+
+
+def machine():
+    return f"{processor()}, {os.cpu_count()} processors"
 
 
 def processor():
@@ -121,7 +126,7 @@ def measure_all(arguments, names):
         "torch": torch.__version__,
         "headloom": headloom.__version__,
         "date": datetime.date.today().isoformat(),
-        "command": " ".join(["benchmarks/compare.py", *sys.argv[1:]]),
+        "command": shlex.join(["benchmarks/compare.py", *sys.argv[1:]]),
         "limits": limits,
     }
     rows, refused = [], []
@@ -157,7 +162,7 @@ def main():
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     rows, refused = measure_all(arguments, names)
     if arguments.json:
-        stored.merge(arguments.json, processor(), rows, refused)
+        stored.merge(arguments.json, machine(), rows, refused)
     return 1 if refused else 0
 
 

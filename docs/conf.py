@@ -16,6 +16,7 @@ html_title = "headloom"
 html_static_path = ["_static"]
 html_css_files = ["headloom.css"]
 html_copy_source = False
+highlight_language = "text"  # of fences that name no language
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
 myst_heading_anchors = 3

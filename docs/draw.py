@@ -118,7 +118,7 @@ def light_conv(file):
     titles = {
         "same, K = 7": lambda x, w: ops.light_conv(x, w, padding="same"),
         "causal": lambda x, w: ops.light_conv(x, w, padding="causal"),
-        "causal, two packed sequences": lambda x, w: ops.light_conv(
+        "two packed sequences": lambda x, w: ops.light_conv(
             x, w, padding="causal", cu_seqlens=torch.tensor([0, 13, 32])
         ),
     }
@@ -138,12 +138,12 @@ def dynamic_conv(file):
     convolution(file, lambda time: weights, titles)
 
 
-def alignment(file, points=60, steps=150):
-    """Queries and keys in the plane before and after descent on the discrepancy and on transport."""
+def alignment(file, points=60, steps=200):
+    """Queries and keys in the plane before and after descent on two distances."""
     queries = torch.randn(1, 1, points, 2) * torch.tensor([1.0, 0.3]) + torch.tensor([-1.5, 0.5])
     keys = torch.randn(1, 1, points, 2) * torch.tensor([0.4, 0.9]) + torch.tensor([1.5, -0.5])
     losses = {
-        "maximum_mean_discrepancy": lambda x, y: ops.maximum_mean_discrepancy(x, y, bandwidth=2.0),
+        "maximum_mean_discrepancy": lambda x, y: ops.maximum_mean_discrepancy(x, y, bandwidth=3.0),
         "sinkhorn_divergence": lambda x, y: ops.sinkhorn_divergence(x, y, eps=0.1),
     }
     figure, axes = subplots(1, 3, figsize=(8.6, 3.1), sharex=True, sharey=True)
@@ -156,7 +156,7 @@ def alignment(file, points=60, steps=150):
     scatter(axes[0], queries, keys, "before")
     for place, (name, loss) in zip(axes[1:], losses.items(), strict=True):
         x, y = queries.clone().requires_grad_(), keys.clone().requires_grad_()
-        optimizer = torch.optim.Adam([x, y], 0.05)
+        optimizer = torch.optim.Adam([x, y], 0.02)
         for _ in range(steps):
             optimizer.zero_grad()
             loss(x, y).sum().backward()

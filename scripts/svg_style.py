@@ -31,14 +31,15 @@ STYLE = (
 )
 
 
+pyplot.rcParams.update(STYLE)
+
+
 def subplots(*shape, **options):
-    with pyplot.rc_context(STYLE):
-        return pyplot.subplots(*shape, layout="constrained", **options)
+    return pyplot.subplots(*shape, layout="constrained", **options)
 
 
 def save(figure, file):
-    with pyplot.rc_context(STYLE):
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
     # The writer ends lines with spaces and names fonts that only some machines have.
     text = file.read_text(encoding="utf-8")

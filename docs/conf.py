@@ -1,5 +1,6 @@
 """Sphinx: `make docs`."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -27,3 +28,16 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 add_module_names = False
+
+
+def to_pages(app, docname, source):
+    """Links to Markdown outside this folder, which a reader of the repository follows, become links to the
+    pages that include it."""
+    up = "../" * docname.count("/")
+    slices = r"\]\((?:\.\./)+headloom/mechanisms/(\w+)/README\.md\)"
+    source[0] = re.sub(slices, rf"]({up}slices/\1.md)", source[0])
+    source[0] = re.sub(r"\]\((?:\.\./)+CONTRIBUTING\.md\)", f"]({up}contributing.md)", source[0])
+
+
+def setup(app):
+    app.connect("source-read", to_pages)

@@ -4,7 +4,7 @@ FOLDER := $(if $(filter cpu cuda,$(PRESET)),build,build-$(PRESET))
 PYTHON := .venv/bin/python
 export PYTHONPATH := $(CURDIR)/python
 
-.PHONY: help setup build everything demo test test-fast asan bench format lint clean
+.PHONY: help setup build everything demo test test-fast asan bench docs format lint clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -34,18 +34,23 @@ asan:  ## the fast tier under the address and undefined-behaviour sanitizers
 
 bench: everything  ## measure every mechanism against what a user would pick instead
 	build/bench_kernels
-	$(PYTHON) benchmarks/compare.py --mechanism all --json $(FOLDER)/benchmarks.json
+	$(PYTHON) benchmarks/compare.py --mechanism all --tier tuned --json $(FOLDER)/benchmarks.json
+
+docs: build  ## the documentation as pages: docs/_build/index.html
+	@scripts/setup.sh requirements-docs.txt
+	$(PYTHON) -m sphinx -W --keep-going -q -b html docs docs/_build
+	@echo "docs/_build/index.html"
 
 format: setup  ## rewrite C++ and Python in the house's format
 	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs .venv/bin/clang-format -i
-	$(PYTHON) -m ruff format python tests benchmarks scripts examples
-	$(PYTHON) -m ruff check --fix python tests benchmarks scripts examples
+	$(PYTHON) -m ruff format python tests benchmarks scripts examples docs/*.py
+	$(PYTHON) -m ruff check --fix python tests benchmarks scripts examples docs/*.py
 
 lint: setup  ## check formats, includes and Python
 	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs .venv/bin/clang-format --dry-run -Werror
-	$(PYTHON) -m ruff format --check python tests benchmarks scripts examples
-	$(PYTHON) -m ruff check python tests benchmarks scripts examples
+	$(PYTHON) -m ruff format --check python tests benchmarks scripts examples docs/*.py
+	$(PYTHON) -m ruff check python tests benchmarks scripts examples docs/*.py
 	$(PYTHON) scripts/check_includes.py
 
 clean:  ## remove what was built
-	rm -rf build build-debug build-asan
+	rm -rf build build-debug build-asan docs/_build

@@ -4,6 +4,7 @@ A case names a size and gives its inputs, headloom's function, the peers' functi
 and bytes that the mathematics needs. A row is refused when the outputs or gradients disagree.
 """
 
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -31,6 +32,8 @@ class Case:
     forward_flops: float
     quick: bool = False
     compiled: str | None = None  # the peer that torch.compile gets
+    # The same with FlexAttention, which torch.compile makes. On the processor it has no backward pass.
+    flex: Callable | None = None
     # What a user might pick instead though it computes something else: a function, or a function and what
     # makes its own inputs. Timed, not compared, and not among the peers.
     rivals: dict[str, Callable | tuple[Callable, Callable]] = field(default_factory=dict)
@@ -39,6 +42,11 @@ class Case:
     # The part of the inputs on which agreement is checked: float64 peers are slow.
     part: Callable = lambda tensors: tensors
     dtypes: list[torch.dtype] = field(default_factory=lambda: [torch.float32])
+    length: int | None = None  # stands in the name, as T512 or N512
+
+    def series(self):
+        """The name without the length: what cases of different lengths have in common."""
+        return re.sub(rf" [TN]{self.length}\b", "", self.name) if self.length else self.name
 
 
 class Disagreement(Exception):
@@ -159,13 +167,27 @@ def check_functions(case, functions, inputs, dtype, run):
         check_agreement(f"{case.mechanism} {case.name} {name}", found, exact, dtype)
 
 
+def functions_of(case, pass_name):
+    """What is measured and compared, by name; and which peers were left out, with the reason."""
+    # torch.compile gives a function up to eight versions, and then runs it uncompiled: each row starts
+    # from none.
+    torch.compiler.reset()
+    functions, left_out = {"headloom": case.headloom, **case.peers}, {}
+    if case.compiled:
+        functions["compile"] = torch.compile(case.peers[case.compiled], dynamic=False)
+    if case.flex and pass_name == "forward":
+        compiled = torch.compile(case.flex, dynamic=False)
+        functions["flex"] = lambda *inputs: compiled(*(t.detach() for t in inputs))
+    elif case.flex:
+        left_out["flex"] = "FlexAttention has no backward pass on the processor"
+    return functions, left_out
+
+
 def measure(case, dtype, pass_name, limits, rounds, seconds):
     """One row, or Disagreement."""
     run = PASSES[pass_name]
     inputs = [t.detach().to(dtype).requires_grad_() for t in case.inputs()]
-    functions = {"headloom": case.headloom, **case.peers}
-    if case.compiled:
-        functions["compile"] = torch.compile(case.peers[case.compiled], dynamic=False)
+    functions, left_out = functions_of(case, pass_name)
     check_functions(case, functions, inputs, dtype, run)
     with torch.no_grad():
         grad = torch.randn_like(case.headloom(*inputs))
@@ -190,6 +212,8 @@ def measure(case, dtype, pass_name, limits, rounds, seconds):
         "case": case.name,
         "dtype": str(dtype).removeprefix("torch."),
         "pass": pass_name,
+        "series": case.series(),
+        "length": case.length,
         "headloom_ms": milliseconds,
         "peers": {name: ms for name, ms in times.items() if name not in case.rivals},
         "rivals": {name: times[name] for name in case.rivals},
@@ -200,4 +224,5 @@ def measure(case, dtype, pass_name, limits, rounds, seconds):
         "input_bytes": taken,
         "extra_bytes": memory.pop("headloom"),
         "peer_extra_bytes": memory,
+        "left_out": left_out,
     }

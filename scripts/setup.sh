@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what a build needs and is missing: Debian packages, and .venv with a suitable torch.
+# Installs what a build needs and is missing: Debian packages, and .venv with a suitable torch; and the packages of
+# a file that is named, e.g. requirements-docs.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -70,3 +71,4 @@ install_requirements() {  # FILE WHAT_IS_MISSING_WITHOUT
 
 install_requirements requirements-dev.txt "the Python tests need it"
 install_requirements requirements-oracles.txt "tests that compare with these packages are skipped"
+[ $# -eq 0 ] || install_requirements "$1" "what asked for it cannot run"

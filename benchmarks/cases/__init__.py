@@ -1,6 +1,8 @@
-"""One module a mechanism; each has ``cases()``."""
+"""One module a mechanism; each has ``cases()``, and most have ``scaling()``: one size at many lengths."""
 
 import importlib
+
+import torch
 
 MECHANISMS = [
     "dot_product",
@@ -9,11 +11,19 @@ MECHANISMS = [
     "talking_heads",
     "h_attention",
     "conditional_transport",
+    "sinkhorn_divergence",
+    "maximum_mean_discrepancy",
     "light_conv",
     "dynamic_conv",
     "dynamic_conv_block",
 ]
 
 
-def load(mechanism):
-    return importlib.import_module(f"cases.{mechanism}").cases()
+def load(mechanism, scaling=False):
+    module = importlib.import_module(f"cases.{mechanism}")
+    if not scaling:
+        return module.cases()
+    found = module.scaling() if hasattr(module, "scaling") else []
+    for case in found:
+        case.dtypes = [torch.float32]
+    return found

@@ -3,6 +3,7 @@
 import torch
 
 import headloom
+from cases.lengths import LENGTHS
 from harness import Case
 
 
@@ -54,6 +55,7 @@ def case(batch, heads, length, width, quick=False):
         compiled="composition",
         forward_flops=4 * batch * heads * length * length * width,
         quick=quick,
+        length=length,
     )
 
 
@@ -65,3 +67,7 @@ def cases():
         case(8, 12, 512, 64),
         case(1, 12, 2048, 16),
     ]
+
+
+def scaling():
+    return [case(1, 12, length, 16) for length in LENGTHS]

@@ -14,6 +14,7 @@ from cases.convolution import (
     sizes,
     unfolded,
 )
+from cases.lengths import LINEAR
 from harness import Case
 
 
@@ -44,8 +45,13 @@ def case(batch, channels, heads, length, width, quick=False):
         part=first_row,
         dtypes=DTYPES,
         quick=quick,
+        length=length,
     )
 
 
 def cases():
     return [case(*QUICK_SIZE, quick=True)] + [case(*size) for size in sizes()]
+
+
+def scaling():
+    return [case(1, 512, 8, length, 15) for length in LINEAR[:-1]]

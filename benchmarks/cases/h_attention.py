@@ -15,6 +15,7 @@ import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 import headloom
+from cases.lengths import LINEAR
 from harness import Case
 
 
@@ -105,6 +106,7 @@ def case(heads, length, block, causal, quick=False, dtypes=(torch.float32,), sdp
         forward_flops=4 * heads * scored_pairs(length, block, causal) * 64,
         quick=quick,
         dtypes=list(dtypes),
+        length=length,
     )
 
 
@@ -127,4 +129,12 @@ def cases():
                 )
     # A million tokens: 3 GiB of inputs.
     found.append(case(4, 1 << 20, 16, True))
+    return found
+
+
+def scaling():
+    """Full attention is timed where it takes less than a second."""
+    found = [case(8, length, 16, False) for length in LINEAR]
+    for long in (c for c in found if c.length > 4096):
+        long.rivals = {}
     return found

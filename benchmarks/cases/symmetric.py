@@ -3,9 +3,11 @@
 import math
 
 import torch
+from torch.nn.attention.flex_attention import flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 
 import headloom
+from cases.lengths import LENGTHS
 from harness import Case
 
 
@@ -16,6 +18,10 @@ def composition(q, v, pairwise=None):
 
 def folded_sdpa(q, v, pairwise):
     return scaled_dot_product_attention(q @ pairwise, q, v)
+
+
+def folded_flex(q, v, pairwise=None):
+    return flex_attention(q if pairwise is None else q @ pairwise, q, v)
 
 
 def ours_whole(q, v):
@@ -35,18 +41,21 @@ def case(form, batch, heads, length, width, dtypes, quick=False):
     peers = {"composition": composition, "sdpa": folded_sdpa}
     if not pairwise:
         peers["sdpa"] = lambda q, v: scaled_dot_product_attention(q, q, v)
-        peers["whole tiles"] = ours_whole
     return Case(
         mechanism="symmetric",
         name=f"{form} B{batch} H{heads} T{length} D{width}",
         inputs=inputs,
         headloom=headloom.ops.symmetric_attention,
         peers=peers,
+        # Not something that a user would pick instead: it shows what half of the tiles are worth.
+        rivals={} if pairwise else {"whole tiles": ours_whole},
         compiled="composition",
+        flex=folded_flex,
         # What the mathematics needs: half of the scores where they are symmetric.
         forward_flops=(2 * q * width if pairwise else 0) + (4 if pairwise else 3) * q * length,
         dtypes=dtypes,
         quick=quick,
+        length=length,
     )
 
 
@@ -58,3 +67,7 @@ def cases():
         for form in ("pairwise", "symmetric")
         for batch, length, dtypes in sizes
     ]
+
+
+def scaling():
+    return [case("symmetric", 1, 12, length, 64, [torch.float32]) for length in LENGTHS]

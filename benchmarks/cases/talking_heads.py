@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import conv2d, scaled_dot_product_attention
 
 import headloom
+from cases.lengths import LENGTHS
 from harness import Case
 
 
@@ -62,6 +63,7 @@ def case(batch, heads, length, width, quick=False):
         forward_flops=4 * batch * length * length * heads * (width + heads),
         dtypes=[torch.float32] if length > 1024 else [torch.float32, torch.bfloat16],
         quick=quick,
+        length=length,
     )
 
 
@@ -75,3 +77,7 @@ def cases():
         case(1, 16, 1024, 64),
         case(1, 12, 2048, 64),
     ]
+
+
+def scaling():
+    return [case(1, 12, length, 64) for length in LENGTHS]

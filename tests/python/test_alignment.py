@@ -73,3 +73,24 @@ def test_refusals(model):
         headloom.alignment.attach(model, heads=2, query="*q_proj", key="*k_proj")
     with pytest.raises(ValueError, match="heads to divide"):
         headloom.alignment.attach(model, heads=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["conditional_transport", "sinkhorn_divergence", "maximum_mean_discrepancy"]
+)
+def test_distances_compile_for_any_sizes(name):
+    torch.compiler.reset()
+    distance = getattr(headloom.ops, name)
+    compiled = torch.compile(
+        lambda *sets: distance(*sets).sin(), fullgraph=True, dynamic=True, backend="aot_eager"
+    )
+    for points in (5, 9):
+        sets = torch.randn(4 if name == "conditional_transport" else 2, 2, 3, points, 4)
+        sets = [x.clone().requires_grad_() for x in sets]
+        found, expected = compiled(*sets), distance(*sets).sin()
+        torch.testing.assert_close(found, expected)
+        grad = torch.randn_like(found)
+        torch.testing.assert_close(
+            torch.autograd.grad(found, sets, grad), torch.autograd.grad(expected, sets, grad)
+        )

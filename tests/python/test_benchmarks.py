@@ -10,6 +10,7 @@ import torch
 
 import cases
 import harness
+import stored
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,6 +49,8 @@ def test_row_has_every_field():
         "case",
         "dtype",
         "pass",
+        "series",
+        "length",
         "headloom_ms",
         "peers",
         "rivals",
@@ -58,6 +61,7 @@ def test_row_has_every_field():
         "input_bytes",
         "extra_bytes",
         "peer_extra_bytes",
+        "left_out",
     }
     assert set(row["peers"]) == set(row["peer_extra_bytes"]) == {"sum"}
     assert row["headloom_ms"] > 0 and row["floor_ms"] > 0
@@ -72,6 +76,59 @@ def test_wrong_gradient_is_refused():
     measure(case(wrong_gradient=True), "forward")
     with pytest.raises(harness.Disagreement, match="gradient 0"):
         measure(case(wrong_gradient=True), "forward_backward")
+
+
+def test_a_peer_without_a_backward_pass_is_named():
+    with_flex = case()
+    with_flex.flex = lambda x: 2 * x
+    functions, left_out = harness.functions_of(with_flex, "forward")
+    assert "flex" in functions and left_out == {}
+    functions, left_out = harness.functions_of(with_flex, "forward_backward")
+    assert "flex" not in functions and "no backward" in left_out["flex"]
+
+
+def test_series_is_the_name_without_the_length():
+    long = case()
+    long.name, long.length = "B1 H8 T64 D64", 64
+    assert long.series() == "B1 H8 D64"
+
+
+@pytest.mark.parametrize("name", cases.MECHANISMS)
+def test_scaling_changes_the_length_alone(name):
+    found = cases.load(name, scaling=True)
+    assert len({case.series() for case in found}) == min(1, len(found))
+    assert len({case.length for case in found}) == len(found)
+
+
+def row(**fields):
+    known = {"mechanism": "m", "case": "c", "dtype": "float32", "pass": "forward"}
+    return {**known, "tier": "tuned", "threads": 2, "headloom_ms": 1.0, **fields}
+
+
+def test_newer_rows_replace_older_ones(tmp_path):
+    file = tmp_path / "rows.json"
+    stored.merge(file, "here", [row(), row(case="d")])
+    stored.merge(file, "here", [row(headloom_ms=2.0), row(threads=1)])
+    rows = stored.read(file)["rows"]
+    assert [(r["case"], r["threads"], r["headloom_ms"]) for r in rows] == [
+        ("c", 1, 1.0),
+        ("c", 2, 2.0),
+        ("d", 2, 1.0),
+    ]
+
+
+def test_a_refused_row_does_not_stay(tmp_path):
+    file = tmp_path / "rows.json"
+    stored.merge(file, "here", [row(), row(case="d")])
+    stored.merge(file, "here", [], refused=[row()])
+    assert [r["case"] for r in stored.read(file)["rows"]] == ["d"]
+
+
+def test_rows_of_another_machine_are_refused(tmp_path):
+    file = tmp_path / "rows.json"
+    stored.merge(file, "here", [row()])
+    with pytest.raises(ValueError, match="expected rows of this machine"):
+        stored.merge(file, "there", [row()])
 
 
 def test_extra_bytes_counts_what_is_between():
@@ -89,6 +146,6 @@ def test_command_writes_rows(tmp_path):
     command += ["--quick", "--no-compile", "--threads", "2", "--json", str(out)]
     subprocess.run(command, check=True, capture_output=True, text=True)
     result = json.loads(out.read_text())
-    assert result["refused"] == []
     assert {row["mechanism"] for row in result["rows"]} == set(cases.MECHANISMS)
+    assert all(row["tier"] == "shipped" and row["threads"] == 2 for row in result["rows"])
     assert {row["pass"] for row in result["rows"]} == {"forward", "forward_backward"}

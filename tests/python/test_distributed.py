@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
+from distributed_worker import DISTANCES
 from headloom import nn
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
@@ -28,5 +29,5 @@ def test_two_processes_have_the_gradients_of_one(tmp_path):
     for rank, worker in enumerate(workers):
         printed, _ = worker.communicate(timeout=120)
         assert worker.returncode == 0, printed
-        for name in nn.mixers():
+        for name in [*nn.mixers(), *DISTANCES]:
             assert f"rank {rank}: {name}:" in printed

@@ -59,3 +59,15 @@ def test_the_package_says_when_torch_is_missing(tmp_path):
     )
     assert done.returncode != 0
     assert "headloom: expected torch 2.11 to 2.13 in this Python; found none" in done.stderr
+
+
+def test_the_package_says_when_torch_is_another(tmp_path, monkeypatch):
+    from headloom import _library
+
+    library = tmp_path / "libheadloom.so"
+    library.with_suffix(".json").write_text('{"torch": "2.9.1+cpu", "headloom": "0.1.0"}')
+    monkeypatch.setattr(_library, "find", lambda: library)
+    with pytest.raises(ImportError) as refusal:
+        _library.load()
+    assert "headloom: expected torch 2.9, for which" in str(refusal.value)
+    assert f"found torch {torch.__version__}. Build headloom again" in str(refusal.value)

@@ -13,7 +13,7 @@ fairseq                                        headloom
                                                the first alone when both are equal
 decoder.embed_out, decoder.output_projection   output.weight, unless it equals the target's
                                                embedding
-*.embed_positions.weight (learned)             {source,target}_positions, without the rows up to
+embed_positions.weight (learned)               {source,target}_positions, without the rows up to
                                                the padding's
 layers.i.linear1, linear2                      i.mixer.in_proj, i.mixer.out_proj
 layers.i.conv.weight [H, 1, K] or [H, K]       i.mixer.weight [H, K]

@@ -22,7 +22,7 @@ ClassificationModel::ClassificationModel(nn::TransformerConfig config, int64_t c
 }
 
 Tensor ClassificationModel::pool(const Batch& batch) const {
-  const Tensor hidden = encoder_->forward(batch.tokens, batch.masks);  // [B, T, C]
+  const Tensor hidden = encoder_->forward(batch.tokens, batch.masks, batch.segments);  // [B, T, C]
   if (pooling_ == Pooling::kFirst) return hidden.select(1, 0);
   return mean_of_tokens(hidden, batch.masks.key_padding_mask);
 }

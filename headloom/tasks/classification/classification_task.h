@@ -46,14 +46,16 @@ class ClassificationTask : public Task {
   void measure(const at::Tensor& logits, const Batch& batch, Totals& totals) const override;
   Metrics metrics(const Totals& totals) const override;
   MainMetric main_metric() const override { return {options_.metric, true}; }
-  int64_t typical_length() const override;  // mean of the validation rows
+  void keep(const std::string& run_folder) const override;  // the tokenizer
+  int64_t typical_length() const override;                  // mean of the validation rows
 
  private:
   struct Examples {
-    std::vector<std::vector<int64_t>> tokens;
+    std::vector<std::vector<int64_t>> tokens, segments;
     std::vector<int64_t> labels;
   };
   struct Data {
+    std::unique_ptr<text::Tokenizer> tokenizer;
     int64_t pad = 0;
     Examples train, validation;
     std::unique_ptr<EpochOrder> order;

@@ -4,7 +4,6 @@
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <map>
 
@@ -49,13 +48,22 @@ class Initial : public ::testing::Test {
     }
     write("text.txt", text);
     write("rows.tsv", rows);
-    write("mlm.toml", cat("[task]\nname = \"masked_lm\"\npath = "
-                          "\"text.txt\"\nvocabulary = 90\n"
-                          "context = 16\n",
+    write("mlm.toml", cat(R"(
+[task]
+name = "masked_lm"
+path = "text.txt"
+vocabulary = 90
+context = 16
+)",
                           kModel));
-    write("classify.toml", cat("[task]\nname = \"classification\"\ntrain_file = "
-                               "\"rows.tsv\"\nvalidation_file = "
-                               "\"rows.tsv\"\nvocabulary = 90\nmax_length = 32\n",
+    write("classify.toml", cat(R"(
+[task]
+name = "classification"
+train_file = "rows.tsv"
+validation_file = "rows.tsv"
+vocabulary = 90
+max_length = 32
+)",
                                kModel));
   }
   void write(const std::string& name, const std::string& text) {

@@ -28,16 +28,18 @@ void add_strict(CLI::App* command, bool& strict) {
 
 void add_data(CLI::App& app, Action& action) {
   CLI::App* data =
-      add_command(app, "data", "Prepare text and score it.",
+      add_command(app, "data", "Prepare text, score it, import models.",
                   {"headloom data tokenizer --algorithm bpe --size 8000 --input train.txt --output "
                    "tokenizer.json",
                    "headloom data encode --tokenizer tokenizer.json <text.txt >ids.txt",
-                   "headloom data score --metric bleu --references test.de <translated.de"});
+                   "headloom data score --metric bleu --references test.de <translated.de",
+                   "headloom data import bert-base-uncased --output runs/bert"});
   data->require_subcommand(1);
   add_data_tokenizer(*data, action);
   add_data_encode(*data, action);
   add_data_decode(*data, action);
   add_data_score(*data, action);
+  add_data_import(*data, action);
 }
 
 }  // namespace headloom::cli

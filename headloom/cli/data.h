@@ -13,6 +13,7 @@ void add_data_tokenizer(CLI::App& data, Action& action);
 void add_data_encode(CLI::App& data, Action& action);
 void add_data_decode(CLI::App& data, Action& action);
 void add_data_score(CLI::App& data, Action& action);
+void add_data_import(CLI::App& data, Action& action);
 
 // The lines of a file, or of standard input when the path is "-".
 text::LineReader open_lines(const std::string& path, bool strict);

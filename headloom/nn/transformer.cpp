@@ -28,6 +28,7 @@ BlockConfig block_config(const TransformerConfig& config, int64_t layer) {
   block.dropout = config.dropout;
   block.layer = layer;
   block.layers = config.layers;
+  block.norm_eps = config.norm_eps;
   block.causal = config.causal;
   block.mixer = {config.mixer, config.heads, config.mixing_dropout, config.mixer_options};
   return block;
@@ -48,14 +49,20 @@ Transformer::Transformer(const TransformerConfig& config) : config_(config) {
     position_table_ = register_parameter("positions", at::empty({config.max_length, config.dim}));
     torch::nn::init::normal_(position_table_, 0.0, kEmbeddingDeviation);
   }
+  if (config.segments > 0) {
+    segment_table_ = register_parameter("segments", at::empty({config.segments, config.dim}));
+    torch::nn::init::normal_(segment_table_, 0.0, kEmbeddingDeviation);
+  }
+  if (config.embedding_norm) {
+    embedding_norm_ = register_module("embedding_norm", layer_norm(config.dim, config.norm_eps));
+  }
   const auto list = register_module("blocks", std::make_shared<torch::nn::ModuleListImpl>());
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     blocks_.push_back(std::make_shared<TransformerBlock>(block_config(config, layer)));
     list->push_back(blocks_.back());
   }
   if (config.norm == "pre") {
-    final_norm_ = register_module("final_norm",
-                                  torch::nn::LayerNorm(torch::nn::LayerNormOptions({config.dim})));
+    final_norm_ = register_module("final_norm", layer_norm(config.dim, config.norm_eps));
   }
 }
 
@@ -87,10 +94,16 @@ Tensor Transformer::forward_positions(const Tensor& rows, const Masks& masks) co
   return position_table_.index_select(0, at::tensor(places, at::kLong).to(rows.device()));
 }
 
-// rows of the embedding [B, T, C], positions [T, C] or undefined -> [B, T, C]
-Tensor Transformer::place(Tensor x, const Tensor& positions) const {
+// rows of the embedding [B, T, C], positions [T, C] or undefined, kinds [B, T] or undefined
+// -> [B, T, C]
+Tensor Transformer::place(Tensor x, const Tensor& positions, const Tensor& kinds) {
   if (config_.positions == "sinusoidal") x = x * std::sqrt(static_cast<double>(config_.dim));
   if (positions.defined()) x = x + positions;
+  if (segment_table_.defined()) {
+    if (kinds.defined()) check_tokens("transformer segments", kinds, config_.segments);
+    x = x + (kinds.defined() ? at::embedding(segment_table_, kinds) : segment_table_[0]);
+  }
+  if (embedding_norm_) x = embedding_norm_(x);
   return torch::dropout(x, config_.dropout, is_training());
 }
 
@@ -98,16 +111,16 @@ Tensor Transformer::finish(const Tensor& x) {
   return final_norm_ ? final_norm_(x) : x;
 }
 
-Tensor Transformer::forward(const Tensor& tokens, const Masks& masks) {
+Tensor Transformer::forward(const Tensor& tokens, const Masks& masks, const Tensor& kinds) {
   check_tokens(kWhere, tokens, config_.vocabulary);
-  return forward_rows(embedding_(tokens), masks);
+  return forward_rows(embedding_(tokens), masks, kinds);
 }
 
-Tensor Transformer::forward_rows(const Tensor& rows, const Masks& masks) {
+Tensor Transformer::forward_rows(const Tensor& rows, const Masks& masks, const Tensor& kinds) {
   HEADLOOM_CHECK(rows.dim() == 3 && rows.size(2) == config_.dim, kWhere,
                  cat("rows of the embedding [B, T, ", config_.dim, "]"),
                  cat("shape ", rows.sizes()));
-  Tensor x = place(rows, forward_positions(rows, masks));
+  Tensor x = place(rows, forward_positions(rows, masks), kinds);
   for (const auto& block : blocks_) x = block->forward(x, masks);
   return finish(x);
 }
@@ -133,7 +146,7 @@ Tensor Transformer::step(const Tensor& tokens, DecoderState& state) {
                  cat("shape ", tokens.sizes()));
   check_length(kWhere, state.position + count, config_.max_length,
                cat(state.position, " tokens seen and ", count, " new ones"));
-  Tensor x = place(embedding_(tokens), position_rows(state.position, count));
+  Tensor x = place(embedding_(tokens), position_rows(state.position, count), {});
   if (count == 0) return x;
   for (size_t i = 0; i < blocks_.size(); ++i) x = blocks_[i]->step(x, *state.layers[i]);
   state.position += count;

@@ -34,6 +34,9 @@ struct TransformerConfig {
   std::string norm = "pre";           // "pre" (with a final norm) or "post" (Vaswani et al., 2017)
   std::string positions = "learned";  // "learned", "sinusoidal" or "none"
   int64_t max_length = 1024;          // longest sequence; rows of the position table
+  int64_t segments = 0;               // kinds of tokens with a vector each (BERT's token types)
+  bool embedding_norm = false;        // a norm between the embedding and the blocks
+  double norm_eps = 1e-5;             // of all norms
   std::string activation = "gelu";    // "gelu" (exact, by the error function) or "relu"
   double dropout = 0.0;               // after embedding, each mixer and each feed-forward part
   double mixing_dropout = 0.0;        // on the mixing weights
@@ -46,9 +49,10 @@ struct TransformerConfig {
 // checked when it is built.
 void check_config(const TransformerConfig& config);
 
-// Embedding, positions and blocks. An encoder when the configuration is not causal, a decoder-only
-// stack when it is. Parameters embedding.weight [V, C], positions [max_length, C] (learned; a
-// buffer when sinusoidal), blocks.<i>.*, and final_norm.* when pre-norm.
+// Embedding, positions, segments and blocks. An encoder when the configuration is not causal, a
+// decoder-only stack when it is. Parameters embedding.weight [V, C], positions [max_length, C]
+// (learned; a buffer when sinusoidal), segments [segments, C] and embedding_norm.* when there are
+// some, blocks.<i>.*, and final_norm.* when pre-norm.
 class Transformer : public torch::nn::Module {
  public:
   explicit Transformer(const TransformerConfig& config);
@@ -56,11 +60,14 @@ class Transformer : public torch::nn::Module {
   // tokens [B, T] int64, values in [0, V) -> [B, T, C]; pre-norm ends with the final norm, callers
   // add their head. Positions count columns from 0, padding included; in a packed batch
   // (masks.cu_seqlens, B = 1) they start again at every boundary. Refuses a sequence longer than
-  // max_length and, on the processor, token ids outside the vocabulary.
-  at::Tensor forward(const at::Tensor& tokens, const Masks& masks = {});
+  // max_length and, on the processor, token ids outside the vocabulary. kinds [B, T] int64, values
+  // in [0, segments), undefined for zeros; a model without segments takes no notice of them.
+  at::Tensor forward(const at::Tensor& tokens, const Masks& masks = {},
+                     const at::Tensor& kinds = {});
   // The same of rows of the embedding, [B, T, C], in the place of tokens: what has a gradient at
   // every position.
-  at::Tensor forward_rows(const at::Tensor& rows, const Masks& masks = {});
+  at::Tensor forward_rows(const at::Tensor& rows, const Masks& masks = {},
+                          const at::Tensor& kinds = {});
 
   // Refused unless the configuration is causal.
   DecoderState new_state(int64_t batch) const;
@@ -78,12 +85,14 @@ class Transformer : public torch::nn::Module {
  private:
   at::Tensor forward_positions(const at::Tensor& rows, const Masks& masks) const;
   at::Tensor position_rows(int64_t begin, int64_t count) const;
-  at::Tensor place(at::Tensor rows, const at::Tensor& positions) const;
+  at::Tensor place(at::Tensor rows, const at::Tensor& positions, const at::Tensor& kinds);
   at::Tensor finish(const at::Tensor& x);
 
   TransformerConfig config_;
   torch::nn::Embedding embedding_{nullptr};
   at::Tensor position_table_;  // [max_length, C]; undefined when positions are "none"
+  at::Tensor segment_table_;   // [segments, C]; undefined without segments
+  torch::nn::LayerNorm embedding_norm_{nullptr};
   std::vector<std::shared_ptr<TransformerBlock>> blocks_;
   torch::nn::LayerNorm final_norm_{nullptr};  // pre-norm only
 };

@@ -19,10 +19,6 @@ torch::nn::Linear xavier_linear(int64_t in, int64_t out) {
   return linear;
 }
 
-torch::nn::LayerNorm layer_norm(int64_t dim) {
-  return torch::nn::LayerNorm(torch::nn::LayerNormOptions({dim}));
-}
-
 std::shared_ptr<TokenMixer> build(const BlockConfig& config, const MixerChoice& choice,
                                   bool causal) {
   MixerConfig mixer;
@@ -42,18 +38,22 @@ void scale_output(const TokenMixer& mixer, double scale) {
 
 }  // namespace
 
+torch::nn::LayerNorm layer_norm(int64_t dim, double eps) {
+  return torch::nn::LayerNorm(torch::nn::LayerNormOptions({dim}).eps(eps));
+}
+
 TransformerBlock::TransformerBlock(const BlockConfig& config)
     : pre_norm_(config.norm == "pre"),
       gelu_(config.activation == "gelu"),
       dropout_(config.dropout),
       ffn_dropout_(config.ffn_dropout) {
-  mixer_norm_ = register_module("mixer_norm", layer_norm(config.dim));
+  mixer_norm_ = register_module("mixer_norm", layer_norm(config.dim, config.norm_eps));
   mixer_ = register_module("mixer", build(config, config.mixer, config.causal));
   if (config.cross) {
-    cross_norm_ = register_module("cross_norm", layer_norm(config.dim));
+    cross_norm_ = register_module("cross_norm", layer_norm(config.dim, config.norm_eps));
     cross_ = register_module("cross", build(config, *config.cross, /*causal=*/false));
   }
-  ffn_norm_ = register_module("ffn_norm", layer_norm(config.dim));
+  ffn_norm_ = register_module("ffn_norm", layer_norm(config.dim, config.norm_eps));
   ffn_in_ = register_module("ffn_in", xavier_linear(config.dim, config.ffn));
   ffn_out_ = register_module("ffn_out", xavier_linear(config.ffn, config.dim));
   if (!pre_norm_) return;

@@ -13,6 +13,8 @@
 // B batch, T tokens, n new tokens, S memory tokens, C model width.
 namespace headloom::nn {
 
+torch::nn::LayerNorm layer_norm(int64_t dim, double eps);
+
 // A mechanism and how it is set up.
 struct MixerChoice {
   std::string name = "dot_product";  // of mechanisms/registry.h
@@ -28,6 +30,7 @@ struct BlockConfig {
   double dropout = 0.0;             // after each mixer and each feed-forward part
   double ffn_dropout = 0.0;         // after the activation
   int64_t layer = 0, layers = 1;
+  double norm_eps = 1e-5;
   bool causal = false;
   MixerChoice mixer;
   std::optional<MixerChoice> cross;  // a decoder block that looks at a memory

@@ -19,6 +19,10 @@ void check_config(const TransformerConfig& config) {
   check_positive(kWhere, "max_length", config.max_length);
   HEADLOOM_CHECK(config.dim % config.heads == 0, kWhere, "heads to divide dim",
                  cat("dim = ", config.dim, ", heads = ", config.heads));
+  HEADLOOM_CHECK(config.segments >= 0, kWhere, "segments of at least 0",
+                 cat("segments = ", config.segments));
+  HEADLOOM_CHECK(config.norm_eps > 0.0, kWhere, "norm_eps above 0",
+                 cat("norm_eps = ", config.norm_eps));
   check_choice(kWhere, "norm", config.norm, {"pre", "post"});
   check_choice(kWhere, "positions", config.positions, {"learned", "sinusoidal", "none"});
   check_choice(kWhere, "activation", config.activation, {"gelu", "relu"});

@@ -23,7 +23,8 @@ struct Batch {
   at::Tensor targets;  // [B] classes, or [B, T] tokens with -100 where there is nothing to predict
   Masks masks;
   at::Tensor decoder_tokens;  // [B, T'] int64, what the decoder of an encoder-decoder model reads
-  int64_t token_count = 0;    // without padding
+  at::Tensor segments;      // [B, T] int64: 0 in the first text, 1 in the second; may be undefined
+  int64_t token_count = 0;  // without padding
 
   Batch to(at::Device device) const;
 };
@@ -138,7 +139,8 @@ struct TaskConfig {
   uint64_t seed = 1;
   // Relative paths in a recipe are relative to the folder of the recipe, this one.
   std::string base_folder = ".";
-  std::string run_folder = "";  // what keep() wrote is read from here; empty: there is none
+  std::string run_folder = "";      // what keep() wrote is read from here; empty: there is none
+  std::string initial_folder = "";  // of the run that the first weights come from; empty: none
   EncoderDecoderParts parts = {};
 };
 

@@ -1,13 +1,36 @@
 #include "headloom/tasks/tokenizer_options.h"
 
+#include <filesystem>
+#include <optional>
+
 #include "headloom/base/check.h"
 #include "headloom/tasks/files.h"
 
 namespace headloom::tasks {
+namespace {
+
+std::optional<std::filesystem::path> find_tokenizer(const TokenizerOptions& options,
+                                                    const TaskConfig& config) {
+  std::vector<std::filesystem::path> places;
+  if (!config.run_folder.empty()) {
+    places.push_back(std::filesystem::path(config.run_folder) / kKeptTokenizer);
+  }
+  if (!options.file.empty()) {
+    places.push_back(resolve(config.base_folder, options.file));
+  } else if (!config.initial_folder.empty()) {
+    places.push_back(std::filesystem::path(config.initial_folder) / kKeptTokenizer);
+  }
+  for (const std::filesystem::path& place : places) {
+    if (std::filesystem::exists(place)) return place;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
 
 const char* const kTokenizerHelp =
     "tokenizer (none): a tokenizer.json; one that is not there is learned from the training text "
-    "and written, without a name one is learned at each start\n"
+    "and written; without a name it is that of model.initial, or learned\n"
     "tokenizer_algorithm (wordpiece): wordpiece or bpe, when it is learned\n"
     "tokenizer_lowercase (true): wordpiece without capital letters and accents, when it is "
     "learned\n"
@@ -26,16 +49,17 @@ TokenizerOptions read_tokenizer_options(OptionReader& reader, const std::string&
   return options;
 }
 
-text::Tokenizer open_tokenizer(const TokenizerOptions& options, const std::string& base_folder,
+text::Tokenizer open_tokenizer(const TokenizerOptions& options, const TaskConfig& config,
                                const std::function<void(text::TokenizerTrainer&)>& add_text,
                                const std::string& where) {
-  const std::filesystem::path path = resolve(base_folder, options.file);
+  const std::filesystem::path stated = resolve(config.base_folder, options.file);
   const bool named = !options.file.empty();
-  if (named && std::filesystem::exists(path)) {
-    text::Tokenizer tokenizer = text::Tokenizer::parse(read_file(path), path.string());
+  const std::optional<std::filesystem::path> found = find_tokenizer(options, config);
+  if (found) {
+    text::Tokenizer tokenizer = text::Tokenizer::parse(read_file(*found), found->string());
     HEADLOOM_CHECK(
         tokenizer.size() <= options.vocabulary, where,
-        cat("vocabulary of at least ", tokenizer.size(), ", the tokens of ", path.string()),
+        cat("vocabulary of at least ", tokenizer.size(), ", the tokens of ", found->string()),
         cat(options.vocabulary), "Change task.vocabulary, or name another tokenizer.");
     return tokenizer;
   }
@@ -46,8 +70,13 @@ text::Tokenizer open_tokenizer(const TokenizerOptions& options, const std::strin
   text::TokenizerTrainer trainer(trainer_options);
   add_text(trainer);
   text::Tokenizer tokenizer = trainer.train();
-  if (named) write_file(path, tokenizer.to_json());
+  if (named) write_file(stated, tokenizer.to_json());
   return tokenizer;
+}
+
+void keep_tokenizer(const text::Tokenizer& tokenizer, const std::string& run_folder) {
+  const std::filesystem::path path = std::filesystem::path(run_folder) / kKeptTokenizer;
+  if (!std::filesystem::exists(path)) write_file(path, tokenizer.to_json());
 }
 
 }  // namespace headloom::tasks

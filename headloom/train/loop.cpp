@@ -4,9 +4,11 @@
 
 #include <chrono>
 #include <cmath>
+#include <iostream>
 
 #include "headloom/base/check.h"
 #include "headloom/train/generator.h"
+#include "headloom/train/initial.h"
 #include "headloom/train/memory.h"
 #include "headloom/train/signals.h"
 #include "headloom/train/validate.h"
@@ -18,9 +20,14 @@ const char* const kOptimizer = "optimizer.";
 const char* const kAverage = "ema.";
 
 std::shared_ptr<tasks::Model> make_model(const Recipe& recipe, const tasks::Task& task,
-                                         at::Device device) {
+                                         at::Device device, const RunOptions& options,
+                                         bool resumed) {
   torch::manual_seed(recipe.train.seed);
   std::shared_ptr<tasks::Model> model = task.make_model(recipe.model);
+  if (const std::string initial = initial_path(recipe); !initial.empty() && !resumed) {
+    const InitialReport report = load_initial(initial, *model);
+    if (!options.quiet) std::cerr << options.label << report.text(initial) << '\n';
+  }
   Alignment::attach(recipe.alignment, *model);
   model->to(device);
   model->train();
@@ -48,7 +55,7 @@ Loop::Loop(const Recipe& recipe, const tasks::Task& task, const RunOptions& opti
       device_(device_of(recipe)),
       counters_(checkpoint ? read_counters(checkpoint->values) : Counters{}),
       recipe_text_(to_toml(recipe)),
-      model_(make_model(recipe, task, device_)),
+      model_(make_model(recipe, task, device_, options, checkpoint.has_value())),
       optimizer_(std::make_unique<Optimizer>(recipe.optimizer, *model_)),
       stepper_(recipe, task, *model_, *optimizer_),
       average_(recipe.train.ema > 0.0 ? std::make_unique<WeightAverage>(recipe.train.ema, *model_)

@@ -66,7 +66,10 @@ struct Recipe {
   std::string path;  // of the file, for messages
   std::string task;
   Options task_options;
-  nn::TransformerConfig model;       // [model], and [mixer] in model.mixer and model.mixer_options
+  nn::TransformerConfig model;  // [model], and [mixer] in model.mixer and model.mixer_options
+  // What the first weights are those of, where names agree: a run, or a safetensors file. Relative
+  // to base_folder; empty: nothing, weights are drawn.
+  std::string initial;               // [model] initial
   tasks::EncoderDecoderParts parts;  // [encoder_mixer], ... and their keys of [model]
   AlignmentConfig alignment;
   OptimizerConfig optimizer;

@@ -6,6 +6,7 @@
 
 #include "headloom/base/check.h"
 #include "headloom/base/nearest.h"
+#include "headloom/train/recipe.h"
 
 namespace headloom::train {
 namespace {
@@ -48,6 +49,10 @@ std::string show(const RecipeChange& change) {
 
 std::vector<RecipeChange> recipe_changes(const std::string& before, const std::string& after) {
   std::map<std::string, std::string> old_values = flatten(before), new_values = flatten(after);
+  // A key that an earlier version did not have stands at its default.
+  const std::map<std::string, std::string> defaults = flatten(to_toml(Recipe{}));
+  old_values.insert(defaults.begin(), defaults.end());
+  new_values.insert(defaults.begin(), defaults.end());
   std::set<std::string> keys;
   for (const auto& [key, value] : old_values) keys.insert(key);
   for (const auto& [key, value] : new_values) keys.insert(key);

@@ -60,6 +60,7 @@ void visit_alignment(AnyConfig& a, Visitor& visitor) {
 //   number(key, value, range)     int64_t, uint64_t or double
 //   pair(key, first, second, range)
 //   flag(key, value)
+//   text(key, value)              any; empty when it is not there
 //   choice(key, value, allowed)
 //   compare(config)
 // for each key, in the order in which a resolved recipe shows them. `AnyRecipe` is Recipe or const
@@ -77,11 +78,15 @@ void visit_fields(AnyRecipe& r, Visitor& visitor) {
   visitor.choice("norm", r.model.norm, {"pre", "post"});
   visitor.choice("positions", r.model.positions, {"learned", "sinusoidal", "none"});
   visitor.number("max_length", r.model.max_length, kOneOrMore);
+  visitor.number("segments", r.model.segments, kNotNegative);
+  visitor.flag("embedding_norm", r.model.embedding_norm);
+  visitor.number("norm_eps", r.model.norm_eps, kPositive);
   visitor.choice("activation", r.model.activation, {"gelu", "relu"});
   visitor.number("dropout", r.model.dropout, kShareBelowOne);
   visitor.number("mixing_dropout", r.model.mixing_dropout, kShareBelowOne);
   visitor.number("ffn_dropout", r.parts.ffn_dropout, kShareBelowOne);
   visitor.number("decoder_layers", r.parts.decoder_layers, kNotNegative);
+  visitor.text("initial", r.initial);
 
   visitor.section("mixer");
   visitor.named("mixer", r.model.mixer, r.model.mixer_options);

@@ -166,6 +166,16 @@ void RecipeReader::flag(const char* key, bool& value) {
   }
 }
 
+void RecipeReader::text(const char* key, std::string& value) {
+  const toml::node* node = find(key);
+  if (!node) return;
+  if (const auto* found = node->as_string()) {
+    value = found->get();
+  } else {
+    report(section_ + '.' + key, *node, cat(section_, '.', key, " to be a text"));
+  }
+}
+
 void RecipeReader::choice(const char* key, std::string& value,
                           const std::vector<std::string>& allowed) {
   if (const toml::node* node = find(key)) {

@@ -20,6 +20,7 @@ class RecipeReader {
   void number(const char* key, double& value, const Range& range);
   void pair(const char* key, double& first, double& second, const Range& range);
   void flag(const char* key, bool& value);
+  void text(const char* key, std::string& value);
   void choice(const char* key, std::string& value, const std::vector<std::string>& allowed);
   void compare(CompareConfig& config);
 

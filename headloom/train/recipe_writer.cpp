@@ -39,6 +39,9 @@ class Writer {
     line(key, cat('[', toml_number(first), ", ", toml_number(second), ']'));
   }
   void flag(const char* key, bool value) { line(key, value ? "true" : "false"); }
+  void text(const char* key, const std::string& value) {
+    if (!value.empty()) line(key, toml_string(value));
+  }
   void choice(const char* key, const std::string& value, const std::vector<std::string>&) {
     line(key, toml_string(value));
   }

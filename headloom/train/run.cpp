@@ -8,6 +8,7 @@
 #include "headloom/base/check.h"
 #include "headloom/train/checkpoint.h"
 #include "headloom/train/files.h"
+#include "headloom/train/initial.h"
 #include "headloom/train/loop.h"
 #include "headloom/train/recipe_changes.h"
 #include "headloom/train/run_lock.h"
@@ -64,6 +65,8 @@ std::unique_ptr<tasks::Task> make_task(const Recipe& recipe) {
   config.seed = recipe.train.seed;
   config.base_folder = recipe.base_folder;
   config.run_folder = recipe.run_folder;
+  const std::string initial = initial_path(recipe);
+  if (std::filesystem::is_directory(initial)) config.initial_folder = initial;
   config.parts = recipe.parts;
   return tasks::make_task(recipe.task, config, recipe.task_options);
 }

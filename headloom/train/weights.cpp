@@ -25,16 +25,15 @@ void append_unique(const Entries& entries, std::set<const void*>& seen, NamedTen
   }
 }
 
-// Parameters and buffers themselves, not copies.
-NamedTensors live_tensors(const torch::nn::Module& model) {
+}  // namespace
+
+NamedTensors model_entries(const torch::nn::Module& model) {
   NamedTensors tensors;
   std::set<const void*> seen;
   append_unique(model.named_parameters(), seen, tensors);
   append_unique(model.named_buffers(), seen, tensors);
   return tensors;
 }
-
-}  // namespace
 
 NamedTensors unique_parameters(const torch::nn::Module& model) {
   NamedTensors tensors;
@@ -51,7 +50,7 @@ int64_t count_parameters(const torch::nn::Module& model) {
 
 NamedTensors model_tensors(const torch::nn::Module& model) {
   NamedTensors tensors;
-  for (const auto& [name, tensor] : live_tensors(model)) {
+  for (const auto& [name, tensor] : model_entries(model)) {
     tensors.emplace_back(name, tensor.detach().to(at::kCPU).contiguous());
   }
   return tensors;
@@ -91,7 +90,7 @@ void copy_strictly(const std::string& where, const NamedTensors& tensors,
 }
 
 void load_weights(const std::string& where, const NamedTensors& tensors, torch::nn::Module& model) {
-  copy_strictly(where, tensors, live_tensors(model));
+  copy_strictly(where, tensors, model_entries(model));
 }
 
 NamedTensors with_prefix(const std::string& prefix, const NamedTensors& tensors) {

@@ -13,8 +13,11 @@ int64_t count_parameters(const torch::nn::Module& model);  // scalars
 // Parameters and buffers, detached and on the CPU.
 NamedTensors model_tensors(const torch::nn::Module& model);
 
-// Copies tensors into targets of the same names. Refuses missing and surplus names and other
-// shapes or dtypes, all of them in one message that starts with `where`; nothing is copied then.
+// The parameters and buffers themselves, each once.
+NamedTensors model_entries(const torch::nn::Module& model);
+
+// Copies tensors into targets of the same names. Refuses missing and surplus names and other shapes
+// or dtypes, all of them in one message that starts with `where`; nothing is copied then.
 void copy_strictly(const std::string& where, const NamedTensors& tensors,
                    const NamedTensors& targets);
 void load_weights(const std::string& where, const NamedTensors& tensors, torch::nn::Module& model);

@@ -52,7 +52,8 @@ def _parse(text, path):
 def _config_of(recipe, path):
     """The recipe's [model] and [mixer]."""
     model, mixer = dict(recipe["model"]), dict(recipe["mixer"])
-    for key in ("ffn_dropout", "decoder_layers"):  # of encoder-decoders alone
+    # Of encoder-decoders alone, and where the first weights came from.
+    for key in ("ffn_dropout", "decoder_layers", "initial"):
         model.pop(key, None)
     known = {field.name for field in fields(TransformerConfig)} - {"mixer", "mixer_options"}
     for key in model:

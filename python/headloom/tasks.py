@@ -198,7 +198,7 @@ class MaskedLanguageModel(nn.Module):
         super().__init__()
         self.encoder = Transformer(config)
         self.dense = _linear(config.dim, config.dim)
-        self.norm = nn.LayerNorm(config.dim)
+        self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
         self.output = None
         if not tie_embedding:
@@ -211,8 +211,9 @@ class MaskedLanguageModel(nn.Module):
         config.causal = False
         return cls(config, recipe["task"].get("tie_embedding", True))
 
-    def forward(self, tokens, key_padding_mask=None, cu_seqlens=None):
-        hidden = self.encoder(tokens, key_padding_mask, cu_seqlens)
+    def forward(self, tokens, key_padding_mask=None, cu_seqlens=None, kinds=None):
+        """``kinds`` [B, T]: BERT's token types, for models with segments; zeros unless given."""
+        hidden = self.encoder(tokens, key_padding_mask, cu_seqlens, kinds)
         features = self.norm(functional.gelu(self.dense(hidden)))
         head = self.encoder.embedding if self.output is None else self.output
         return functional.linear(features, head.weight, self.bias)
@@ -240,8 +241,9 @@ class ClassificationModel(nn.Module):
         config.causal = False
         return cls(config, weights["classifier.weight"].size(0), _pooling(recipe))
 
-    def forward(self, tokens, key_padding_mask=None):
-        hidden = self.encoder(tokens, key_padding_mask)  # [B, T, C]
+    def forward(self, tokens, key_padding_mask=None, kinds=None):
+        """``kinds`` [B, T]: 0 in the first text, 1 in the second, for models with segments."""
+        hidden = self.encoder(tokens, key_padding_mask, kinds=kinds)  # [B, T, C]
         pooled = hidden[:, 0] if self.pooling == "cls" else _mean(hidden, key_padding_mask)
         pooled = functional.dropout(self.pooler(pooled).tanh(), self.dropout, self.training)
         return self.classifier(pooled)

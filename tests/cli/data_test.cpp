@@ -113,5 +113,19 @@ TEST_F(Data, RefusesScoresOfDifferentTexts) {
       "--split-compounds with --metric bleu; found chrf");
 }
 
+TEST_F(Data, ImportsAModelAsARun) {
+  const std::string model = HEADLOOM_SOURCE_DIR "/tests/golden/bert";
+  const Outcome outcome = run({"import", model, "--output", "run"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, StartsWith("run: a run of task masked_lm, 42 tensors, "));
+  write_text(folder_ / "text.txt", "a b c d e f g h\na b c d e f g h\na b c d e f g h\n");
+  const Outcome eval =
+      run_command({"eval", "run", "--set", "task.path=\"../text.txt\"", "--set", "task.context=4"},
+                  folder_.path(), "");
+  EXPECT_EQ(eval.exit_code, 0) << eval.err;
+  expect_refusal(run({"import", model, "--output", "run"}), "a folder that does not exist yet");
+  expect_refusal(run({"import", "nowhere", "--output", "other"}), "no such folder");
+}
+
 }  // namespace
 }  // namespace headloom::cli

@@ -26,6 +26,8 @@ TEST(TransformerConfig, RefusesSizesBelowOneByName) {
   EXPECT_THAT(refusal_of([](auto& c) { c.heads = -1; }), HasSubstr("heads = -1"));
   EXPECT_THAT(refusal_of([](auto& c) { c.ffn = 0; }), HasSubstr("ffn = 0"));
   EXPECT_THAT(refusal_of([](auto& c) { c.max_length = 0; }), HasSubstr("max_length = 0"));
+  EXPECT_THAT(refusal_of([](auto& c) { c.segments = -1; }), HasSubstr("segments = -1"));
+  EXPECT_THAT(refusal_of([](auto& c) { c.norm_eps = 0.0; }), HasSubstr("norm_eps = 0"));
 }
 
 TEST(TransformerConfig, RefusesHeadsThatDoNotDivideTheWidth) {

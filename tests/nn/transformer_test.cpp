@@ -192,6 +192,41 @@ TEST(Transformer, ParameterNamesAreTheDocumentedOnes) {
   EXPECT_THAT(names, ::testing::Not(::testing::Contains("positions")));
 }
 
+// What BERT adds: a vector for each kind of token and a norm before the first block.
+TEST(Transformer, AddsSegmentsAndANormAfterTheEmbedding) {
+  TransformerConfig config = small_config();
+  config.norm = "post";
+  config.segments = 2;
+  config.embedding_norm = true;
+  Transformer model(config);
+  model.eval();
+  EXPECT_THAT(parameter_names(model), ::testing::IsSupersetOf({"segments", "embedding_norm.weight",
+                                                               "embedding_norm.bias"}));
+  const Tensor tokens = random_tokens(2, 5), zeros = at::zeros_like(tokens);
+  const Tensor plain = model.forward(tokens);
+  EXPECT_TRUE(at::equal(model.forward(tokens, {}, zeros), plain));
+  Tensor kinds = zeros.clone();
+  kinds[1][4] = 1;
+  const Tensor other = model.forward(tokens, {}, kinds);
+  EXPECT_TRUE(at::equal(other[0], plain[0]));
+  EXPECT_FALSE(at::allclose(other[1], plain[1]));
+  EXPECT_THAT(refusal([&] { model.forward(tokens, {}, kinds + 1); }),
+              HasSubstr("transformer segments: expected token ids in [0, 2); "
+                        "found token id 2"));
+
+  // The embedding's scale is lost in the norm, but for its epsilon.
+  const at::NoGradGuard no_grad;
+  for (const char* name : {"embedding.weight", "positions", "segments"}) {
+    model.named_parameters()[name].mul_(64.0);
+  }
+  const Tensor scaled = model.forward(tokens);
+  EXPECT_FALSE(at::allclose(scaled, plain, 1e-3, 1e-3)) << "0.02 squared is near 1e-5";
+  for (const char* name : {"embedding.weight", "positions", "segments"}) {
+    model.named_parameters()[name].mul_(64.0);
+  }
+  EXPECT_TRUE(at::allclose(model.forward(tokens), scaled, 1e-3, 1e-3));
+}
+
 TEST(Transformer, CountsItsParameters) {
   // V C + L (4 (C^2 + C) + (C F + F) + (F C + C) + 4 C) + max_length C + 2 C, with V = 11, C = 16,
   // F = 24, L = 2, max_length = 32.

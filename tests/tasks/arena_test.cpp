@@ -124,7 +124,7 @@ TEST(Arena, BlackPixelsAreNotAttendedTo) {
   model->named_parameters()["encoder.embedding.weight"][0].add_(1.0);
   EXPECT_TRUE(at::equal(model->forward(batch), before));
   Batch open = batch;
-  open.masks.key_padding_mask = {};
+  open.masks.key_padding_mask = at::Tensor();
   EXPECT_FALSE(at::equal(model->forward(open), before));
 }
 

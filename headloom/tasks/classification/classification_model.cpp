@@ -28,7 +28,8 @@ Tensor ClassificationModel::classify(const Tensor& hidden, const Tensor& padding
 }
 
 Tensor ClassificationModel::forward(const Batch& batch) {
-  return classify(encoder_->forward(batch.tokens, batch.masks), batch.masks.key_padding_mask);
+  const Tensor hidden = encoder_->forward(batch.tokens, batch.masks, batch.segments);  // [B, T, C]
+  return classify(hidden, batch.masks.key_padding_mask);
 }
 
 Tensor ClassificationModel::forward_rows(const Tensor& rows) {

@@ -98,8 +98,9 @@ ClassificationTask::Examples ClassificationTask::encode(const std::vector<Row>& 
     Ids first = tokenizer.encode(row.sentences[0]);
     Ids second = pairs ? tokenizer.encode(row.sentences[1]) : Ids();
     cut(first, second, room);
-    examples.tokens.push_back(
-        (pairs ? tokenizer.frame(first, second) : tokenizer.frame(first)).ids);
+    text::Encoding framed = pairs ? tokenizer.frame(first, second) : tokenizer.frame(first);
+    examples.tokens.push_back(std::move(framed.ids));
+    examples.segments.push_back(std::move(framed.types));
     examples.labels.push_back(row.label);
   }
   return examples;
@@ -111,15 +112,16 @@ ClassificationTask::Data ClassificationTask::read() const {
   };
   const std::vector<Row> train = load_file(options_.train_file);
   std::vector<Row> validation = load_file(options_.validation_file);
-  text::Tokenizer tokenizer = open_tokenizer(
-      options_.tokenizer, config_.base_folder,
+  Data data;
+  data.tokenizer = std::make_unique<text::Tokenizer>(open_tokenizer(
+      options_.tokenizer, config_,
       [&](text::TokenizerTrainer& trainer) {
         for (const Row& row : train) {
           for (const std::string& sentence : row.sentences) trainer.add(sentence);
         }
       },
-      kWhere);
-  Data data;
+      kWhere));
+  const text::Tokenizer& tokenizer = *data.tokenizer;
   data.pad = tokenizer.need_id(Role::kPad, kWhere);
   const int64_t begin = tokenizer.need_id(Role::kBegin, kWhere);
   const Ids frame = tokenizer.frame({}).ids;
@@ -132,7 +134,6 @@ ClassificationTask::Data ClassificationTask::read() const {
   data.validation_batches =
       batches_by_length(lengths_of(data.validation.tokens), config_.batch_size);
   data.validation_rows = std::move(validation);
-  data.tokenizer = std::move(tokenizer);
   return data;
 }
 
@@ -152,11 +153,14 @@ Batch ClassificationTask::batch_of(const Examples& examples, const Ids& rows, in
   }
   const auto size = static_cast<int64_t>(rows.size());
   batch.tokens = at::full({size, longest}, pad, at::kLong);
+  batch.segments = at::zeros({size, longest}, at::kLong);
   batch.targets = at::empty({size}, at::kLong);
   const Tensor padding = at::ones({size, longest}, at::kBool);
   for (int64_t i = 0; i < size; ++i) {
     const Ids& tokens = examples.tokens[rows[i]];
     std::copy(tokens.begin(), tokens.end(), batch.tokens.data_ptr<int64_t>() + i * longest);
+    const Ids& segments = examples.segments[rows[i]];
+    std::copy(segments.begin(), segments.end(), batch.segments.data_ptr<int64_t>() + i * longest);
     std::fill_n(padding.data_ptr<bool>() + i * longest, tokens.size(), false);
     batch.targets.data_ptr<int64_t>()[i] = examples.labels[rows[i]];
   }
@@ -194,6 +198,10 @@ void ClassificationTask::measure(const Tensor& logits, const Batch& batch, Total
   totals["false_positive"] += count(found.logical_and(wanted.logical_not()));
   totals["false_negative"] += count(wanted.logical_and(found.logical_not()));
   totals["true_negative"] += count(found.logical_or(wanted).logical_not());
+}
+
+void ClassificationTask::keep(const std::string& run_folder) const {
+  keep_tokenizer(*data().tokenizer, run_folder);
 }
 
 Metrics ClassificationTask::metrics(const Totals& totals) const {

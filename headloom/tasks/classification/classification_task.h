@@ -56,7 +56,8 @@ class ClassificationTask : public Task, public TextClassifier {
   std::optional<Metrics> closing_metrics(Model& model,
                                          const std::function<bool()>& stop) const override;
   std::string metrics_note() const override;
-  int64_t typical_length() const override;  // mean of the validation rows
+  void keep(const std::string& run_folder) const override;  // the tokenizer
+  int64_t typical_length() const override;                  // mean of the validation rows
 
   std::vector<ClassifiedTexts> validation_texts() const override;
   const text::Tokenizer& tokenizer() const override { return *data().tokenizer; }
@@ -66,12 +67,12 @@ class ClassificationTask : public Task, public TextClassifier {
 
  private:
   struct Examples {
-    std::vector<std::vector<int64_t>> tokens;
+    std::vector<std::vector<int64_t>> tokens, segments;
     std::vector<int64_t> labels;
   };
   struct Data {
+    std::unique_ptr<text::Tokenizer> tokenizer;
     int64_t pad = 0;
-    std::optional<text::Tokenizer> tokenizer;
     Examples train, validation;
     std::vector<Row> validation_rows;
     std::unique_ptr<EpochOrder> order;

@@ -17,7 +17,7 @@ MaskedLanguageModel::MaskedLanguageModel(nn::TransformerConfig config, bool tie_
   dense_ = register_module("dense", torch::nn::Linear(config.dim, config.dim));
   torch::nn::init::xavier_uniform_(dense_->weight);
   torch::nn::init::zeros_(dense_->bias);
-  norm_ = register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({config.dim})));
+  norm_ = register_module("norm", nn::layer_norm(config.dim, config.norm_eps));
   bias_ = register_parameter("bias", at::zeros({config.vocabulary}));
   if (tie_embedding) return;
   output_ = register_module(
@@ -32,7 +32,7 @@ Tensor MaskedLanguageModel::head(const Tensor& hidden) {
 }
 
 Tensor MaskedLanguageModel::forward(const Batch& batch) {
-  const Tensor hidden = encoder_->forward(batch.tokens, batch.masks);  // [B, T, C]
+  const Tensor hidden = encoder_->forward(batch.tokens, batch.masks, batch.segments);  // [B, T, C]
   if (!batch.targets.defined()) return head(hidden);
   const Tensor chosen = (batch.targets != kNotPredicted).flatten().nonzero().squeeze(1);  // [M]
   return head(hidden.flatten(0, 1).index_select(0, chosen));                              // [M, V]

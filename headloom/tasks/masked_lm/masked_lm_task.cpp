@@ -115,7 +115,7 @@ MaskedLmTask::Data MaskedLmTask::read() const {
   }
   Data data;
   data.tokenizer = std::make_unique<text::Tokenizer>(open_tokenizer(
-      options_.tokenizer, config_.base_folder,
+      options_.tokenizer, config_,
       [&](text::TokenizerTrainer& trainer) {
         for (const std::string& line : train) trainer.add(line);
       },
@@ -208,6 +208,10 @@ void MaskedLmTask::measure(const Tensor& logits, const Batch& batch, Totals& tot
   totals["nats"] += cross_entropy_sum(logits, targets).item<double>();
   totals["right"] += (logits.argmax(1) == targets).sum().item<double>();
   totals["tokens"] += static_cast<double>(targets.numel());
+}
+
+void MaskedLmTask::keep(const std::string& run_folder) const {
+  keep_tokenizer(*data().tokenizer, run_folder);
 }
 
 Metrics MaskedLmTask::metrics(const Totals& totals) const {

@@ -48,6 +48,7 @@ class MaskedLmTask : public Task {
   void measure(const at::Tensor& logits, const Batch& batch, Totals& totals) const override;
   Metrics metrics(const Totals& totals) const override;
   MainMetric main_metric() const override { return {"loss", false}; }
+  void keep(const std::string& run_folder) const override;  // the tokenizer
   int64_t typical_length() const override { return options_.context; }
 
  private:

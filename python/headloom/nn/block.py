@@ -31,6 +31,7 @@ class TransformerBlock(nn.Module):
         norm: "pre" or "post".
         activation: "gelu" or "relu".
         dropout: after each mixer and each feed-forward part; ``ffn_dropout`` after the activation.
+        norm_eps: of the norms.
         layer, layers: place in the model; pre-norm scales what writes to the residual stream by it.
 
     Parameters ``mixer_norm``, ``mixer``, ``cross_norm``, ``cross``, ``ffn_norm``, ``ffn_in`` [ffn, C] and
@@ -52,6 +53,7 @@ class TransformerBlock(nn.Module):
         activation="gelu",
         dropout=0.0,
         ffn_dropout=0.0,
+        norm_eps=1e-5,
         layer=0,
         layers=1,
     ):
@@ -74,12 +76,12 @@ class TransformerBlock(nn.Module):
                 **choice.options,
             )
 
-        self.mixer_norm = nn.LayerNorm(dim)
+        self.mixer_norm = nn.LayerNorm(dim, eps=norm_eps)
         self.mixer = build(mixer, causal)
         if cross is not None:
-            self.cross_norm = nn.LayerNorm(dim)
+            self.cross_norm = nn.LayerNorm(dim, eps=norm_eps)
             self.cross = build(cross, False)
-        self.ffn_norm = nn.LayerNorm(dim)
+        self.ffn_norm = nn.LayerNorm(dim, eps=norm_eps)
         self.ffn_in = projection(dim, ffn)
         self.ffn_out = projection(ffn, dim)
         if self.pre_norm:

@@ -34,6 +34,9 @@ class TransformerConfig:
     norm: str = "pre"  # "pre" (with a final norm) or "post"
     positions: str = "learned"  # "learned", "sinusoidal" or "none"
     max_length: int = 1024
+    segments: int = 0  # kinds of tokens with a vector each (BERT's token types)
+    embedding_norm: bool = False  # a norm between the embedding and the blocks
+    norm_eps: float = 1e-5
     activation: str = "gelu"  # "gelu" or "relu"
     dropout: float = 0.0  # after embedding, each mixer and each feed-forward part
     mixing_dropout: float = 0.0  # on the mixing weights
@@ -45,6 +48,10 @@ class TransformerConfig:
         check_positive(_WHERE, self, "vocabulary", "dim", "layers", "heads", "ffn", "max_length")
         if self.dim % self.heads:
             fail(_WHERE, "heads to divide dim", f"dim = {self.dim}, heads = {self.heads}")
+        if self.segments < 0:
+            fail(_WHERE, "segments of at least 0", f"segments = {self.segments}")
+        if not self.norm_eps > 0:
+            fail(_WHERE, "norm_eps above 0", f"norm_eps = {self.norm_eps}")
         check_choice(_WHERE, self, "norm", ["pre", "post"])
         check_choice(_WHERE, self, "positions", ["learned", "sinusoidal", "none"])
         check_choice(_WHERE, self, "activation", ["gelu", "relu"])
@@ -57,7 +64,8 @@ class Transformer(nn.Module):
     when it is.
 
     Parameters ``embedding.weight`` [V, C], ``positions`` [max_length, C] (learned; a buffer when
-    sinusoidal), ``blocks.<i>`` and, pre-norm, ``final_norm``. Initial values as in
+    sinusoidal), ``segments`` [segments, C] and ``embedding_norm`` if there are some, ``blocks.<i>`` and,
+    pre-norm, ``final_norm``. Initial values as in
     headloom/nn/transformer.h.
 
     >>> model = Transformer(TransformerConfig(vocabulary=11, dim=16, heads=2, mixer="dynamic_conv"))
@@ -79,6 +87,11 @@ class Transformer(nn.Module):
             nn.init.normal_(self.positions, 0.0, 0.02)
         else:
             self.positions = None
+        self.segments = None
+        if config.segments:
+            self.segments = nn.Parameter(torch.empty(config.segments, config.dim))
+            nn.init.normal_(self.segments, 0.0, 0.02)
+        self.embedding_norm = self._norm() if config.embedding_norm else None
         choice = MixerChoice(
             config.mixer, config.heads, config.mixing_dropout, config.mixer_options
         )
@@ -91,19 +104,27 @@ class Transformer(nn.Module):
                 norm=config.norm,
                 activation=config.activation,
                 dropout=config.dropout,
+                norm_eps=config.norm_eps,
                 layer=layer,
                 layers=config.layers,
             )
             for layer in range(config.layers)
         )
-        self.final_norm = nn.LayerNorm(config.dim) if config.norm == "pre" else None
+        self.final_norm = self._norm() if config.norm == "pre" else None
 
-    def _embed(self, tokens, positions):  # positions [T, C] or None
+    def _norm(self):
+        return nn.LayerNorm(self.config.dim, eps=self.config.norm_eps)
+
+    def _embed(self, tokens, positions, kinds=None):  # positions [T, C], kinds [B, T], or None
         x = self.embedding(tokens)
         if self.config.positions == "sinusoidal":
             x = x * math.sqrt(self.config.dim)
         if positions is not None:
             x = x + positions
+        if self.segments is not None:
+            x = x + (self.segments[0] if kinds is None else self.segments[kinds])
+        if self.embedding_norm is not None:
+            x = self.embedding_norm(x)
         return functional.dropout(x, self.config.dropout, self.training)
 
     def _finish(self, x):
@@ -123,9 +144,10 @@ class Transformer(nn.Module):
         starts = cu_seqlens[:-1].repeat_interleave(lengths)
         return self.positions[torch.arange(tokens.size(1), device=tokens.device) - starts]
 
-    def forward(self, tokens, key_padding_mask=None, cu_seqlens=None):
+    def forward(self, tokens, key_padding_mask=None, cu_seqlens=None, kinds=None):
         """tokens [B, T] -> [B, T, C]. Positions count columns from 0, padding included; in a packed batch
-        (``cu_seqlens``, B = 1) they start again at every boundary."""
+        (``cu_seqlens``, B = 1) they start again at every boundary. ``kinds`` [B, T] are the segments of the
+        tokens, zeros unless given."""
         check_tokens(_WHERE, tokens, self.config.vocabulary)
         if cu_seqlens is None:
             total = tokens.size(1)
@@ -133,7 +155,7 @@ class Transformer(nn.Module):
             positions = self._rows(0, total)
         else:
             positions = self._packed_rows(tokens, cu_seqlens)
-        x = self._embed(tokens, positions)
+        x = self._embed(tokens, positions, kinds)
         for block in self.blocks:
             x = block(x, key_padding_mask, cu_seqlens)
         return self._finish(x)

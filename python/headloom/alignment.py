@@ -140,7 +140,8 @@ class Alignment(nn.Module):
 
     def _watch(self, layer, name):
         def hook(module, _, output):
-            if module.training:
+            # Without gradients there is nothing to train.
+            if module.training and torch.is_grad_enabled():
                 self._seen[layer][name] = output
 
         return hook

@@ -221,7 +221,8 @@ class MaskedLanguageModel(nn.Module):
 
 @_task(
     "classification",
-    "format train_file validation_file max_length bucket_batches pooling metric samples " + _TOKENIZER,
+    "format train_file validation_file max_length bucket_batches pooling metric samples "
+    + _TOKENIZER,
 )
 class ClassificationModel(nn.Module):
     """The model of the task classification (headloom/tasks/classification/classification_model.h): tokens

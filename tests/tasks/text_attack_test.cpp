@@ -16,7 +16,7 @@ std::string reviews(int count) {
   const char* const bad[] = {"dreadful", "tedious", "clumsy"};
   std::string text = "sentence\tlabel\n";
   for (int i = 0; i < count; ++i) {
-    text += cat(i % 2 ? "the film " : "this story ", "is a ", (i % 2 ? good : bad)[i % 3],
+    text += cat(i / 2 % 2 ? "the film " : "this story ", "is a ", (i % 2 ? good : bad)[i % 3],
                 i % 5 ? " piece of work" : " thing to watch", '\t', i % 2, '\n');
   }
   return text;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "headloom/base/parallel.h"
+#include "headloom/kernels/workspace.h"
 #include "headloom/mechanisms/alignment/pair_kernels.h"
 #include "headloom/mechanisms/alignment/point_selection.h"
 

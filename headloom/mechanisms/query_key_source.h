@@ -23,7 +23,8 @@ class QueryKeySource {
  public:
   virtual ~QueryKeySource() = default;
 
-  virtual int64_t query_width() const = 0;  // D
+  // D. Refused where queries are the keys, which nothing could align.
+  virtual int64_t query_width() const = 0;
 
   // From now on the passes in training mode leave their queries and keys, until take_passes();
   // passes without gradients leave nothing, for there is nothing to train.
@@ -32,8 +33,10 @@ class QueryKeySource {
   std::vector<QueryKeys> take_passes() { return std::exchange(passes_, {}); }
 
  protected:
+  // Whether note() would keep a pass: before one is made for it alone.
+  bool records(bool training) const { return recording_ && training && at::GradMode::is_enabled(); }
   void note(bool training, QueryKeys pass) {
-    if (recording_ && training && at::GradMode::is_enabled()) passes_.push_back(std::move(pass));
+    if (records(training)) passes_.push_back(std::move(pass));
   }
 
  private:

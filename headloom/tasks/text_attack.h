@@ -21,10 +21,11 @@ namespace headloom::tasks {
 // same examples for every attack and model.
 struct AttackPlan {
   std::string attack = "character";
-  int64_t examples = 200;       // drawn from the validation data; 0, or more than there are: all
-  int64_t budget = 0;           // queries an example, see SearchOptions and FlipOptions
-  std::optional<double> least;  // cosine of what is exchanged: 0.5 for embedding, 0.8 for hotflip
-  uint64_t seed = 1;            // of the draw, and of the places of character edits
+  int64_t examples = 200;  // drawn from the validation data; 0, or more than there are: all
+  int64_t budget = 0;      // queries an example, see SearchOptions and FlipOptions
+  // Cosine of what is exchanged, at least; by default 0.5 for embedding and 0.8 for hotflip.
+  std::optional<double> least = {};
+  uint64_t seed = 1;  // of the draw, and of the places of character edits
 };
 
 const std::vector<std::string>& attack_names();

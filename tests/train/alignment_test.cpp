@@ -113,6 +113,45 @@ INSTANTIATE_TEST_SUITE_P(Forms, AlignedRun,
                                            "conditional_transport", "discrepancy"),
                          [](const auto& info) { return std::string(info.param); });
 
+// Symmetric attention trains with its folded queries against its keys, and the loaded model gives
+// the bits of a plain one with the same weights.
+TEST(AlignedModel, OfSymmetricAttention) {
+  ScratchFolder scratch;
+  const auto recipe_with = [](const std::string& form) {
+    Recipe recipe = recipe_of(form);
+    recipe.model.mixer = "symmetric";
+    return recipe;
+  };
+  const Recipe recipe = recipe_with("conditional_transport");
+  const std::string folder = scratch / "run", plain_folder = scratch / "plain";
+  ASSERT_TRUE(train(recipe, AttentiveTask(), quiet(folder)).completed);
+  ASSERT_TRUE(train(recipe_with("none"), AttentiveTask(), quiet(plain_folder)).completed);
+  const auto parameters = unique_parameters(*load(folder).model);
+  const auto plain_parameters = unique_parameters(*load(plain_folder).model);
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const std::string& name = parameters[i].first;
+    if (name.find("pairwise") == std::string::npos &&
+        name.find("q_proj.weight") == std::string::npos)
+      continue;
+    EXPECT_FALSE(at::equal(parameters[i].second, plain_parameters[i].second)) << name;
+  }
+
+  const auto plain = AttentiveTask().make_model(recipe.model);
+  copy_strictly("test", parameters, unique_parameters(*plain));
+  plain->eval();
+  const tasks::Batch batch = AttentiveTask().train_batch(0);
+  EXPECT_TRUE(at::equal(plain->forward(batch), load(folder).model->forward(batch)));
+}
+
+TEST(AlignedModel, RefusesQueriesThatAreTheKeys) {
+  Recipe recipe = recipe_of("conditional_transport");
+  recipe.model.mixer = "symmetric";
+  recipe.model.mixer_options = {{"form", std::string("symmetric")}};
+  const auto model = AttentiveTask().make_model(recipe.model);
+  EXPECT_THAT([&] { Alignment::attach(recipe.alignment, *model); },
+              ThrowsMessage<Error>(HasSubstr("form \"symmetric\", whose queries are its keys")));
+}
+
 TEST(AlignedModel, StartsFromTheWeightsOfThePlainOne) {
   const auto initial = [](const std::string& form) {
     torch::manual_seed(4);

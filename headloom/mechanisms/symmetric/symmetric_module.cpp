@@ -149,14 +149,30 @@ Tensor SymmetricMixer::attend(const Tensor& q, const Tensor& v, SymmetricOptions
   return symmetric_attention(q, v, as_optional(raw_coefficients()), options);
 }
 
+int64_t SymmetricMixer::query_width() const {
+  HEADLOOM_CHECK(form_ != "symmetric", kWhere,
+                 "coefficients between queries and keys, to align these",
+                 "form \"symmetric\", whose queries are its keys",
+                 "Use mixer.form = \"pairwise\", or no [alignment].");
+  return width_;
+}
+
+void SymmetricMixer::leave(const Tensor& q, const Tensor& k, QueryKeys pass) {
+  if (!records(is_training())) return;
+  pass.q = fold_queries(q, coefficients(), config_.heads);
+  pass.k = fold_queries(k, {}, config_.heads);
+  note(is_training(), std::move(pass));
+}
+
 Tensor SymmetricMixer::forward(const Tensor& x, const Masks& masks) {
   SymmetricOptions options;
   options.key_padding_mask = as_optional(masks.key_padding_mask);
   options.cu_seqlens = as_optional(masks.cu_seqlens);
   options.causal = config_.causal;
   options.dropout_p = dropout();
-  return out_proj_(merge_heads(attend(split_heads(q_proj_(x), query_heads_),
-                                      split_heads(v_proj_(x), config_.heads), options)));
+  const Tensor q = split_heads(q_proj_(x), query_heads_);
+  leave(q, q, {{}, {}, masks.key_padding_mask, masks.key_padding_mask, masks.cu_seqlens});
+  return out_proj_(merge_heads(attend(q, split_heads(v_proj_(x), config_.heads), options)));
 }
 
 Tensor SymmetricMixer::attend_memory(const Tensor& x, const Tensor& k, const Tensor& v,
@@ -165,7 +181,9 @@ Tensor SymmetricMixer::attend_memory(const Tensor& x, const Tensor& k, const Ten
   options.k = k;
   options.key_padding_mask = as_optional(padding_mask);
   options.dropout_p = dropout();
-  return out_proj_(merge_heads(attend(split_heads(q_proj_(x), query_heads_), v, options)));
+  const Tensor q = split_heads(q_proj_(x), query_heads_);
+  leave(q, k, {{}, {}, {}, padding_mask, {}});
+  return out_proj_(merge_heads(attend(q, v, options)));
 }
 
 Tensor SymmetricMixer::cross(const Tensor& x, const Tensor& memory,

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "headloom/mechanisms/query_key_source.h"
 #include "headloom/mechanisms/registry.h"
 #include "headloom/mechanisms/symmetric/symmetric.h"
 #include "headloom/mechanisms/symmetric/symmetric_convert.h"
@@ -37,7 +38,10 @@ namespace headloom {
 //                       instead; logits and means are then C wide for each head
 //
 // Keys may be those of another sequence: cross() projects both with the same weights.
-class SymmetricMixer : public TokenMixer {
+//
+// As a QueryKeySource it leaves what ordinary attention would call queries and keys: q A_h, the
+// projection folded with the coefficients, and q itself, for each of the H heads.
+class SymmetricMixer : public TokenMixer, public QueryKeySource {
  public:
   SymmetricMixer(const MixerConfig& config, OptionReader& options);
 
@@ -50,6 +54,8 @@ class SymmetricMixer : public TokenMixer {
   std::unique_ptr<MixerState> new_state(int64_t batch) const override;
   at::Tensor step(const at::Tensor& x, MixerState& state) override;
   double flops(int64_t length) const override;
+  // Refuses the form "symmetric" by name: its queries are its keys, and nothing could align them.
+  int64_t query_width() const override;
 
   // A [H, D, D] as it acts; undefined in the form "symmetric".
   at::Tensor coefficients() const;
@@ -72,6 +78,8 @@ class SymmetricMixer : public TokenMixer {
   void add_coefficients(OptionReader& options);
   // What the operator takes: coefficients before a symmetric part is taken.
   at::Tensor raw_coefficients() const;
+  // Leaves q and k [B, Hq, T, D] for who records.
+  void leave(const at::Tensor& q, const at::Tensor& k, QueryKeys masks);
   at::Tensor attend(const at::Tensor& q, const at::Tensor& v, SymmetricOptions options) const;
   // k [B, Hq, S, D], v [B, H, S, D]: the memory's projections.
   at::Tensor attend_memory(const at::Tensor& x, const at::Tensor& k, const at::Tensor& v,

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
+#include <torch/nn/functional/linear.h>
 
 #include <cmath>
 #include <map>
@@ -228,6 +229,54 @@ TEST(QueryKeySource, DotProductLeavesItsQueriesAndKeys) {
   ASSERT_EQ(passes.size(), 1u);
   EXPECT_EQ(passes[0].q.sizes(), (at::IntArrayRef{2, 2, 5, 4}));
   EXPECT_EQ(source->query_width(), 4);
+}
+
+// Folded queries and keys are those of the ordinary attention that symmetric attention is: their
+// products are its logits.
+TEST(QueryKeySource, SymmetricLeavesFoldedQueriesAndKeys) {
+  at::manual_seed(1);
+  MixerConfig config;
+  config.dim = 8;
+  config.heads = 2;
+  for (const char* form : {"pairwise", "constrained", "low_rank"}) {
+    for (const int64_t query_heads : {1, 2}) {
+      const auto mixer = make_mixer("symmetric", config,
+                                    {{"form", std::string(form)}, {"query_heads", query_heads}});
+      auto* source = dynamic_cast<QueryKeySource*>(mixer.get());
+      ASSERT_NE(source, nullptr);
+      EXPECT_EQ(source->query_width(), 4);
+      mixer->to(at::kDouble);
+      const Tensor x = normal("x", {2, 5, 8}), memory = normal("m", {2, 3, 8});
+      const Tensor before = mixer->forward(x, {});
+      source->record(true);
+      EXPECT_TRUE(at::equal(mixer->forward(x, {}), before)) << form;
+      {
+        const at::NoGradGuard off;
+        mixer->forward(x, {});
+      }
+      auto passes = source->take_passes();
+      ASSERT_EQ(passes.size(), 1u) << "passes without gradients leave nothing";
+      const Tensor logits = at::matmul(passes[0].q, passes[0].k.mT()) / 2.0;
+      const Tensor v = torch::nn::functional::linear(x, mixer->named_parameters()["v_proj.weight"])
+                           .view({2, 5, 2, 4})
+                           .transpose(1, 2);
+      const Tensor mixed = torch::nn::functional::linear(
+          at::matmul(logits.softmax(-1), v).transpose(1, 2).reshape({2, 5, 8}),
+          mixer->named_parameters()["out_proj.weight"]);
+      EXPECT_TRUE(close(before, mixed)) << form << ' ' << query_heads;
+      mixer->cross(x, memory, {});
+      passes = source->take_passes();
+      ASSERT_EQ(passes.size(), 1u);
+      EXPECT_EQ(passes[0].q.sizes(), (at::IntArrayRef{2, 2, 5, 4}));
+      EXPECT_EQ(passes[0].k.sizes(), (at::IntArrayRef{2, 2, 3, 4}));
+      mixer->eval();
+      mixer->forward(x, {});
+      EXPECT_THAT(source->take_passes(), IsEmpty());
+    }
+  }
+  const auto plain = make_mixer("symmetric", config, {{"form", std::string("symmetric")}});
+  EXPECT_THAT([&] { dynamic_cast<QueryKeySource&>(*plain).query_width(); },
+              ThrowsMessage<Error>(HasSubstr("whose queries are its keys")));
 }
 
 }  // namespace

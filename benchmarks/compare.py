@@ -85,7 +85,7 @@ def main():
 
     import headloom
     from cases import MECHANISMS, load
-    from harness import PASSES, Disagreement, machine_limits, measure
+    from harness import Disagreement, machine_limits, measure
 
     names = MECHANISMS if arguments.mechanism == "all" else arguments.mechanism.split(",")
     unknown = [name for name in names if name not in MECHANISMS]
@@ -107,7 +107,7 @@ def main():
                 continue
             if arguments.no_compile:
                 case.compiled = None
-            for dtype, pass_name in itertools.product(case.dtypes, PASSES):
+            for dtype, pass_name in itertools.product(case.dtypes, case.passes):
                 if arguments.dtype not in (None, str(dtype).removeprefix("torch.")):
                     continue
                 if arguments.passes in (None, pass_name):

@@ -95,7 +95,6 @@ def print_row(row):
 def wanted(arguments, names):
     """The cases, types and passes that the arguments choose."""
     from cases import load
-    from harness import PASSES
 
     for name in names:
         for case in load(name, arguments.scaling):
@@ -105,7 +104,7 @@ def wanted(arguments, names):
                 continue
             if arguments.no_compile:
                 case.compiled = case.flex = None
-            for dtype, pass_name in itertools.product(case.dtypes, PASSES):
+            for dtype, pass_name in itertools.product(case.dtypes, case.passes):
                 if arguments.dtype not in (None, str(dtype).removeprefix("torch.")):
                     continue
                 if arguments.passes in (None, pass_name):

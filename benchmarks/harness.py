@@ -42,6 +42,7 @@ class Case:
     # The part of the inputs on which agreement is checked: float64 peers are slow.
     part: Callable = lambda tensors: tensors
     dtypes: list[torch.dtype] = field(default_factory=lambda: [torch.float32])
+    passes: tuple[str, ...] = ("forward", "forward_backward")
     length: int | None = None  # stands in the name, as T512 or N512
 
     def series(self):
@@ -68,6 +69,8 @@ PASSES = {"forward": run_forward, "forward_backward": run_forward_backward}
 
 # How often slower than the fastest a function must be to be timed once only.
 FAR_BEHIND = 10
+# Seconds after which no further round begins, when there have been three.
+LONG_ENOUGH = 40
 
 
 def time_alternating(calls, rounds, seconds):
@@ -83,7 +86,10 @@ def time_alternating(calls, rounds, seconds):
     timed = {name: call for name, call in calls.items() if once[name] <= bound}
     for name in timed:
         samples[name] = []
-    for _ in range(rounds):
+    begun = time.perf_counter()
+    for finished in range(rounds):
+        if finished >= 3 and time.perf_counter() - begun > LONG_ENOUGH:
+            break
         for name, call in timed.items():
             repeats = max(1, int(seconds / rounds / once[name]))
             start = time.perf_counter()

@@ -1,6 +1,7 @@
 """The benchmark harness: its rows, and that it refuses a wrong result."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +129,30 @@ def test_rows_of_another_machine_are_refused(tmp_path):
     stored.merge(file, "here", [row()])
     with pytest.raises(ValueError, match="expected rows of this machine"):
         stored.merge(file, "there", [row()])
+
+
+def test_plots_come_from_the_longest_series(tmp_path):
+    pytest.importorskip("matplotlib")
+    import plot
+
+    def at(length, series="long", **fields):
+        both = {"pass": "forward_backward", "peers": {"torch": 2.0 * length}, "rivals": {}}
+        known = row(series=series, length=length, headloom_ms=1.0 * length, **both)
+        return {**known, "extra_bytes": 0, "peer_extra_bytes": {"torch": length}, **fields}
+
+    rows = [at(n) for n in (512, 128, 256)] + [at(128, "short"), at(64, dtype="bfloat16")]
+    found = plot.series_of(rows)
+    assert [r["length"] for r in found["m"]] == [128, 256, 512]
+    assert plot.series_of(rows[:2]) == {}
+    assert plot.lines_of(found["m"])["torch"][0] == (128, 256.0, 128)
+    plot.draw("m", found["m"], tmp_path / "a.svg")
+    plot.draw("m", found["m"], tmp_path / "b.svg")
+    text = (tmp_path / "a.svg").read_text("utf-8")
+    assert text == (tmp_path / "b.svg").read_text("utf-8")
+    assert "headloom" in text and "torch" in text and "512" in text
+    # A picture lies on white and on black pages: no text may keep the default black.
+    for tag in re.findall(r"<text [^>]*>", text):
+        assert "fill: #7b828c" in tag, tag
 
 
 def test_extra_bytes_counts_what_is_between():

@@ -178,16 +178,6 @@ struct SumsLayout {
   }
 };
 
-// to = sum of the workers' `count` numbers, in their order.
-template <class T, class Of>
-void add_up(int64_t workers, int64_t count, const Of& of, double factor, T* to) {
-  for (int64_t i = 0; i < count; ++i) {
-    double sum = 0;
-    for (int64_t w = 0; w < workers; ++w) sum += static_cast<double>(of(w)[i]);
-    to[i] = static_cast<T>(sum * factor);
-  }
-}
-
 }  // namespace
 
 template <class S>
@@ -226,6 +216,114 @@ TalkingHeadsRun plan_talking_heads_backward(const TalkingHeadsArgs<S>& args,
   return run;
 }
 
+namespace {
+
+// One backward pass: the workers' sums, in the caller's memory, and what is done with them.
+template <class S>
+class BackwardRun {
+ public:
+  using T = accumulator_t<S>;
+
+  BackwardRun(const TalkingHeadsArgs<S>& args, const std::vector<AttentionSegment>& segments,
+              const TalkingHeadsRun& run, Isa isa, const TalkingHeadsTotals<S>& totals, T* memory,
+              double* doubles)
+      : args_(args),
+        segments_(segments),
+        run_(run),
+        totals_(totals),
+        kernels_(member_for<S>(talking_heads_backward_table(isa))),
+        layout_(args, longest(segments).keys, totals),
+        memory_(memory),
+        extents_(run.workers) {
+    for (int64_t w = 0; w < run.workers; ++w) {
+      T* const own = memory + run.workers * run.workspace + w * run.sums;
+      sums_.push_back(layout_.at(own, doubles + w * run.double_sums, totals));
+      std::fill_n(doubles + w * run.double_sums, run.double_sums, 0.0);
+      if (layout_.bias > 0) std::fill_n(sums_[w].bias.data, layout_.bias, T(0));
+      if (layout_.relative_bias > 0) {
+        std::fill_n(sums_[w].relative_bias, layout_.relative_bias, T(0));
+      }
+    }
+  }
+
+  // Segments in groups of as many as there are teams.
+  void compute(const TalkingHeadsGradients<S>& gradients,
+               const TalkingHeadsKeyGradients<S>& key_gradients) {
+    const int64_t team = run_.team, teams = run_.workers / team;
+    const int64_t count = static_cast<int64_t>(segments_.size());
+    for (int64_t first = 0; first < count; first += teams) {
+      const int64_t here = std::min(teams, count - first);
+      parallel_for(0, here * team, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t w = begin; w < end; ++w) work(segments_[first + w / team], w, gradients);
+      });
+      for (int64_t t = 0; t < here; ++t) reduce(segments_[first + t], t * team, key_gradients);
+    }
+  }
+
+  // What belongs to the whole call. Logits are in base 2.
+  void write_totals() const {
+    constexpr double kLn2 = 0.6931471805599453;
+    const int64_t relative_heads = args_.relative_head_stride == 0 ? 1 : args_.heads;
+    add(totals_.logits, args_.logits.size(), kLn2, [](const Sums& sums) { return sums.logits; });
+    add(totals_.weights, args_.weights.size(), 1.0, [](const Sums& sums) { return sums.weights; });
+    add(layout_.bias > 0 ? totals_.bias.data : nullptr, totals_.bias_size, 1.0,
+        [](const Sums& sums) { return sums.bias.data; });
+    add(totals_.relative_bias, relative_heads * (args_.queries + args_.keys - 1), 1.0,
+        [](const Sums& sums) { return sums.relative_bias; });
+  }
+
+ private:
+  using Sums = TalkingHeadsSums<T>;
+
+  // The tiles of one worker, from the last on, which sees the most keys: see `fresh`.
+  void work(const AttentionSegment& segment, int64_t w, const TalkingHeadsGradients<S>& gradients) {
+    const int64_t tile = run_.plan.tile_queries;
+    extents_[w] = 0;
+    bool fresh = true;
+    for (int64_t i = count_tiles(segment, tile) - 1 - w % run_.team; i >= 0; i -= run_.team) {
+      kernels_.tile(args_, run_.plan, segment, i * tile, gradients, sums_[w], fresh,
+                    memory_ + w * run_.workspace);
+      if (fresh) {
+        extents_[w] = visible_keys(args_.causal, segment, i * tile,
+                                   std::min(tile, segment.queries - i * tile));
+      }
+      fresh = false;
+    }
+  }
+
+  // The gradients of a segment's keys, from the sums of the team that begins with worker `first`.
+  void reduce(const AttentionSegment& segment, int64_t first,
+              const TalkingHeadsKeyGradients<S>& key_gradients) const {
+    parallel_for(0, segment.keys, 64, [&](int64_t begin, int64_t end) {
+      kernels_.reduce(args_, segment, begin, end, sums_.data() + first, extents_.data() + first,
+                      run_.team, key_gradients);
+    });
+  }
+
+  // to = factor times the sum of the workers' `count` numbers, in their order; nullptr: not wanted.
+  template <class Of>
+  void add(T* to, int64_t count, double factor, const Of& of) const {
+    if (to == nullptr) return;
+    for (int64_t i = 0; i < count; ++i) {
+      double sum = 0;
+      for (const Sums& sums : sums_) sum += static_cast<double>(of(sums)[i]);
+      to[i] = static_cast<T>(sum * factor);
+    }
+  }
+
+  const TalkingHeadsArgs<S>& args_;
+  const std::vector<AttentionSegment>& segments_;
+  const TalkingHeadsRun& run_;
+  const TalkingHeadsTotals<S>& totals_;
+  const TalkingHeadsBackward<S>& kernels_;
+  SumsLayout<S> layout_;
+  T* memory_;
+  std::vector<Sums> sums_;
+  std::vector<int64_t> extents_;  // keys that a worker has seen
+};
+
+}  // namespace
+
 template <class S>
 void talking_heads_backward(const TalkingHeadsArgs<S>& args,
                             const std::vector<AttentionSegment>& segments,
@@ -234,69 +332,9 @@ void talking_heads_backward(const TalkingHeadsArgs<S>& args,
                             const TalkingHeadsKeyGradients<S>& key_gradients,
                             const TalkingHeadsTotals<S>& totals, accumulator_t<S>* memory,
                             double* doubles) {
-  using T = accumulator_t<S>;
-  const auto& kernels = member_for<S>(talking_heads_backward_table(isa));
-  const SumsLayout<S> layout(args, longest(segments).keys, totals);
-  const int64_t tile = run.plan.tile_queries, team = run.team, teams = run.workers / team;
-  std::vector<TalkingHeadsSums<T>> sums;
-  for (int64_t w = 0; w < run.workers; ++w) {
-    T* const own = memory + run.workers * run.workspace + w * run.sums;
-    sums.push_back(layout.at(own, doubles + w * run.double_sums, totals));
-    std::fill_n(doubles + w * run.double_sums, run.double_sums, 0.0);
-    if (layout.bias > 0) std::fill_n(sums[w].bias.data, layout.bias, T(0));
-    if (layout.relative_bias > 0) std::fill_n(sums[w].relative_bias, layout.relative_bias, T(0));
-  }
-  std::vector<int64_t> extents(run.workers);
-  const int64_t count = static_cast<int64_t>(segments.size());
-  for (int64_t first = 0; first < count; first += teams) {
-    const int64_t here = std::min(teams, count - first);
-    parallel_for(0, here * team, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t w = begin; w < end; ++w) {
-        const AttentionSegment& segment = segments[first + w / team];
-        // From the last tile on, which sees the most keys: see `fresh`.
-        extents[w] = 0;
-        bool fresh = true;
-        for (int64_t i = count_tiles(segment, tile) - 1 - w % team; i >= 0; i -= team) {
-          kernels.tile(args, run.plan, segment, i * tile, gradients, sums[w], fresh,
-                       memory + w * run.workspace);
-          if (fresh) {
-            extents[w] = visible_keys(args.causal, segment, i * tile,
-                                      std::min(tile, segment.queries - i * tile));
-          }
-          fresh = false;
-        }
-      }
-    });
-    for (int64_t t = 0; t < here; ++t) {
-      const AttentionSegment& segment = segments[first + t];
-      parallel_for(0, segment.keys, 64, [&](int64_t begin, int64_t end) {
-        kernels.reduce(args, segment, begin, end, sums.data() + t * team, extents.data() + t * team,
-                       team, key_gradients);
-      });
-    }
-  }
-  constexpr double kLn2 = 0.6931471805599453;
-  if (totals.logits) {
-    add_up(
-        run.workers, args.logits.size(), [&](int64_t w) { return sums[w].logits; }, kLn2,
-        totals.logits);
-  }
-  if (totals.weights) {
-    add_up(
-        run.workers, args.weights.size(), [&](int64_t w) { return sums[w].weights; }, 1.0,
-        totals.weights);
-  }
-  if (layout.bias > 0) {
-    add_up(
-        run.workers, totals.bias_size, [&](int64_t w) { return sums[w].bias.data; }, 1.0,
-        totals.bias.data);
-  }
-  if (totals.relative_bias) {
-    const int64_t heads = args.relative_head_stride == 0 ? 1 : args.heads;
-    add_up(
-        run.workers, heads * (args.queries + args.keys - 1),
-        [&](int64_t w) { return sums[w].relative_bias; }, 1.0, totals.relative_bias);
-  }
+  BackwardRun<S> backward(args, segments, run, isa, totals, memory, doubles);
+  backward.compute(gradients, key_gradients);
+  backward.write_totals();
 }
 
 #define HEADLOOM_INSTANTIATE(S)                                                                 \

@@ -3,6 +3,7 @@
 #include "headloom/base/check.h"
 #include "headloom/mechanisms/talking_heads/talking_heads_driver.h"
 #include "tests/mechanisms/talking_heads/talking_heads_cases.h"
+#include "tests/support/memory.h"
 
 namespace headloom::testing {
 namespace {
@@ -136,25 +137,84 @@ TEST(TalkingHeadsForms, OneWorkerWhereSumsAreDear) {
   expect_agreement(run_fused(e, dear), run_tiled(e));
 }
 
-// Workspaces that do not grow with the length: two passes, and a workspace of 4096 keys against one
-// of 65536.
+// A call of 12 heads of 64 as the driver sees it.
+struct Planned {
+  kernels::TalkingHeadsRun forward, backward;
+};
+Planned planned(int64_t length, bool dynamic, const TalkingHeadsTuning& tuning) {
+  static const float kGiven = 1.0f;  // only looked at for being there
+  kernels::TalkingHeadsArgs<float> args;
+  args.key_heads = args.heads = args.value_heads = 12;
+  args.queries = args.keys = length;
+  args.key_width = args.value_width = 64;
+  args.logits =
+      args.weights = {1, 12, 12, &kGiven, dynamic ? &kGiven : nullptr, dynamic ? &kGiven : nullptr};
+  const std::vector<kernels::AttentionSegment> segments{{0, 0, length, 0, length, 0}};
+  const kernels::Isa isa = kernels::active_isa();
+  return {kernels::plan_talking_heads_forward(args, segments, tuning, isa, 2),
+          kernels::plan_talking_heads_backward(args, segments, {}, tuning, isa, 2)};
+}
+
+TEST(TalkingHeadsForms, FormIsChosenByTheSizeOfTheStrip) {
+  const Planned shorter = planned(1024, false, {}), longer = planned(65536, false, {});
+  EXPECT_GT(shorter.forward.plan.strip_tiles, 0);
+  EXPECT_GT(shorter.backward.plan.strip_tiles, 0);
+  EXPECT_EQ(longer.forward.plan.strip_tiles, 0);
+  EXPECT_EQ(longer.backward.plan.strip_tiles, 0);
+}
+
+// Also with dynamic projections: no matrix for a pair.
 TEST(TalkingHeadsForms, TwoPassWorkspaceDoesNotGrow) {
-  using Args = kernels::TalkingHeadsArgs<float>;
-  const auto sized = [](int64_t length) {
-    Args args;
-    args.key_heads = args.heads = args.value_heads = 12;
-    args.queries = args.keys = length;
-    args.key_width = args.value_width = 64;
-    args.logits = args.weights = {1, 12, 12, reinterpret_cast<const float*>(&args)};
-    TalkingHeadsTuning tuning;
-    tuning.forward_strip_bytes = tuning.backward_strip_bytes = 0;
-    const std::vector<kernels::AttentionSegment> segments{{0, 0, length, 0, length, 0}};
-    const kernels::Isa isa = kernels::active_isa();
-    return std::vector<int64_t>{
-        kernels::plan_talking_heads_forward(args, segments, tuning, isa, 2).workspace,
-        kernels::plan_talking_heads_backward(args, segments, {}, tuning, isa, 2).workspace};
-  };
-  EXPECT_EQ(sized(4096), sized(65536));
+  TalkingHeadsTuning tuning;
+  tuning.forward_strip_bytes = tuning.backward_strip_bytes = 0;
+  for (const bool dynamic : {false, true}) {
+    SCOPED_TRACE(dynamic ? "dynamic" : "static");
+    const Planned shorter = planned(4096, dynamic, tuning),
+                  longer = planned(65536, dynamic, tuning);
+    EXPECT_EQ(shorter.forward.workspace, longer.forward.workspace);
+    EXPECT_EQ(shorter.backward.workspace, longer.backward.workspace);
+  }
+}
+
+// What other devices run: 400 queries are cut into tiles of 119.
+TEST(TalkingHeadsForms, TilesOfQueriesThroughTheReferenceAgree) {
+  const TalkingHeadsCase sizes{
+      .B = 1, .K = 2, .H = 8, .V = 2, .Tq = 400, .Tk = 1100, .D = 4, .E = 3};
+  const Arguments a = make_arguments(sizes.inputs({sizes.dynamic("x2l"), sizes.dynamic("m2w"),
+                                                   plain("relative_bias", {8, 1499}), seed(5)}),
+                                     {{"causal", true}, {"dropout_p", 0.2}}, "tiles", at::kDouble);
+  Everything e;
+  e.call = talking_heads_options(a);
+  e.inputs = talking_heads_inputs(a["q"], a["k"], a["v"], e.call);
+  TalkingHeadsWanted wanted = all_wanted();
+  wanted[kBiasInput] = false;
+  for (const size_t i : {6, 7}) wanted[i] = false;  // not given
+  const Tensor &q = e.inputs[0], &k = e.inputs[1], &v = e.inputs[2];
+  const auto [fused, fused_sums] = fused_talking_heads(q, k, v, e.call, true);
+  const auto [tiled, tiled_sums] = tiled_talking_heads(q, k, v, e.call);
+  expect_agreement({tiled, tiled_sums}, {fused, fused_sums});
+  const Tensor grad = normal("grad", fused.sizes());
+  auto found = tiled_talking_heads_backward(grad, q, k, v, wanted, e.call);
+  auto exact = fused_talking_heads_backward(grad, q, k, v, fused_sums, wanted, e.call);
+  for (std::vector<Tensor>* gradients : {&found, &exact}) {
+    std::erase_if(*gradients, [](const Tensor& gradient) { return gradient.numel() == 0; });
+  }
+  ASSERT_EQ(exact.size(), 8u);
+  expect_agreement(found, exact);
+}
+
+// 8 heads of 2048 x 2048 logits are 128 MiB a tensor, and an unfused backward pass holds several.
+TEST(TalkingHeadsForms, TilesOfQueriesKeepMemoryBounded) {
+  const auto tokens = [](const char* name) { return normal(name, {1, 8, 2048, 8}).to(at::kFloat); };
+  const Tensor q = tokens("q"), k = tokens("k"), v = tokens("v");
+  TalkingHeadsCall call;
+  call.logits_proj = call.weights_proj = normal("mix", {8, 8}).to(at::kFloat);
+  TalkingHeadsWanted wanted{};
+  for (size_t i = 0; i < 5; ++i) wanted[i] = true;
+  const int64_t logits = int64_t{8} * 2048 * 2048 * 4;
+  EXPECT_LT(peak_extra_bytes([&] { tiled_talking_heads(q, k, v, call); }), logits);
+  EXPECT_LT(peak_extra_bytes([&] { tiled_talking_heads_backward(q, q, k, v, wanted, call); }),
+            2 * logits);
 }
 
 }  // namespace

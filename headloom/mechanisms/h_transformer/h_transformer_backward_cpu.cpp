@@ -272,7 +272,7 @@ void differentiate(const HAttentionGradProblem<S>& p, int64_t first, int64_t las
   HAttentionScratch<T> scratch;
   h_attention_upper(s, true, p.upper, levels);
   for (int l = s.stored; l < s.levels; ++l) {
-    levels[l].whole = p.key_padding != nullptr ? 0 : s.time >> l;
+    count_whole<T>(p, levels[l]);
   }
   const RowRange own{first * s.chunk, at_most(last * s.chunk, s.time)};
   // Queries of the neighbours see own keys as well.
@@ -308,6 +308,15 @@ void differentiate(const HAttentionGradProblem<S>& p, int64_t first, int64_t las
   }
 }
 
+template <class T>
+void coarsen(const HAttentionShape& s, const HAttentionLevel<T>& from, HAttentionLevel<T>& to,
+             RowRange rows) {
+  coarsen_keys(s, from, to, rows);
+  if (s.fine) return;
+  coarsen_queries(s, from, to, rows);
+  coarsen_gradients(s, from, to, rows);
+}
+
 template <class S>
 void store_level(const HAttentionGradProblem<S>& p, int64_t first, int64_t last,
                  accumulator_t<S>* local) {
@@ -320,12 +329,11 @@ void store_level(const HAttentionGradProblem<S>& p, int64_t first, int64_t last,
   for (int64_t chunk = first; chunk < last; ++chunk) {
     h_attention_local(s, true, chunk * s.chunk, local, levels, scratch);
     const RowRange tokens = chunk_tokens(s, chunk);
-    const int l = s.stored;
     build_gradients(p, levels, tokens, tokens);
-    coarsen_keys(s, levels[l - 1], levels[l], tokens.at(l));
-    if (s.fine) continue;
-    coarsen_queries(s, levels[l - 1], levels[l], tokens.at(l));
-    coarsen_gradients(s, levels[l - 1], levels[l], tokens.at(l));
+    for (int l = s.stored; l < s.chunk_levels(); ++l) {
+      count_whole<T>(p, levels[l]);
+      coarsen(s, levels[l - 1], levels[l], tokens.at(l));
+    }
   }
 }
 
@@ -340,14 +348,10 @@ void upper_levels(const HAttentionGradProblem<S>& p, accumulator_t<S>* local) {
   h_attention_local(s, true, 0, local, levels, scratch);
   for (int l = s.stored; l < s.levels; ++l) {
     const RowRange rows{0, levels[l].rows};
-    levels[l].whole = p.key_padding != nullptr ? 0 : s.time >> l;
+    count_whole<T>(p, levels[l]);
     clear(levels[l].grad_k, rows.end * s.width);
     clear(levels[l].grad_v, rows.end * s.value_width);
-    if (l > s.stored) {
-      coarsen_keys(s, levels[l - 1], levels[l], rows);
-      if (!s.fine) coarsen_queries(s, levels[l - 1], levels[l], rows);
-      if (!s.fine) coarsen_gradients(s, levels[l - 1], levels[l], rows);
-    }
+    if (l >= s.chunk_levels()) coarsen(s, levels[l - 1], levels[l], rows);
     fill_shares(s, levels[l], rows, rows);
   }
   const Wanted<T> wanted = wanted_of(p);

@@ -19,6 +19,8 @@ class ForwardTile {
   }
 
   HEADLOOM_INLINE Lanes& lanes() { return lanes_; }
+  // What comes after this tile.
+  HEADLOOM_INLINE RowsAhead& ahead() { return ahead_; }
 
   // Takes what the parents have seen: maximum, sum [lanes] and means [E, lanes].
   HEADLOOM_INLINE void inherit(const T* parent, bool second_half) {
@@ -33,13 +35,14 @@ class ForwardTile {
   // Adds the keys of a level that the lanes see.
   void attend(const HAttentionLevel<T>& level) {
     const KeyRanges keys = visible_keys(p_.shape, level.level, level.rows, lanes_.low, lanes_.high);
-    prefetch_keys(p_, level, lanes_, keys);
+    want_keys(level, keys);
     // Each key counts 2^level times.
     shift(-static_cast<T>(level.level));
     walk_keys(
         keys,
         [&](KeySegment part) HEADLOOM_INLINE_LAMBDA {
-          score_keys<kVectors, T>(p_, level, lanes_, q_, part, scores_);
+          score_keys<kVectors, T>(p_, level, lanes_, q_, part, scores_,
+                                  [&]() HEADLOOM_INLINE_LAMBDA { ahead_.more(); });
         },
         [&](const KeySegments& held) HEADLOOM_INLINE_LAMBDA { absorb(level, held); });
     shift(static_cast<T>(level.level));
@@ -74,6 +77,16 @@ class ForwardTile {
   }
 
  private:
+  // What the next tile will read of a level and this one does not.
+  HEADLOOM_INLINE void want_keys(const HAttentionLevel<T>& x, const KeyRanges& keys) {
+    const int64_t step = at_least(kLanes >> lanes_.shift, 1);
+    for (int r = 0; r < keys.count; ++r) {
+      const int64_t end = keys.range[r].end;
+      ahead_.add(false, x.k, x.k_stride, p_.shape.width, end, step, x.rows);
+      ahead_.add(false, x.v, x.v_stride, p_.shape.value_width, end, step, x.rows);
+    }
+  }
+
   HEADLOOM_INLINE void shift(T by) {
     unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
       softmax_.maximum[j] = softmax_.maximum[j] + set1(by);
@@ -113,7 +126,8 @@ class ForwardTile {
       T* weights = scores_ + part.row * kLanes;
       if (p_.dropout.active) drop(level.level, part, weights);
       lanes_product<kVectors>(p_.shape.value_width, part.count, level.v + part.key * level.v_stride,
-                              1, level.v_stride, weights, out_, Accumulate{});
+                              1, level.v_stride, weights, out_, Accumulate{},
+                              [&]() HEADLOOM_INLINE_LAMBDA { ahead_.more(); });
     }
   }
 
@@ -129,6 +143,7 @@ class ForwardTile {
   const T* q_;
   T* out_;
   Lanes lanes_;
+  RowsAhead ahead_;
   OnlineSoftmax<T, kVectors> softmax_;
   const T* parent_ = nullptr;
   bool second_half_ = false, begun_ = false;
@@ -148,7 +163,7 @@ void attend_level(const HAttentionTask<T>& p, const HAttentionLevel<T>& level,
     ForwardTile<T, kVectors> tile(p, q, state + 2 * kLanes);
     tile.lanes().place(x, rows.end, 0);
     tile_columns<kVectors>(level.q, level.q_stride, p.shape.width, p.scale, tile.lanes(), q);
-    prefetch_rows<false>(level.q, level.q_stride, p.shape.width, x + kLanes, kLanes, rows.end);
+    tile.ahead().add(false, level.q, level.q_stride, p.shape.width, x + kLanes, kLanes, rows.end);
     if (parent != nullptr) {
       const int64_t up = x / 2 - parent_origin;
       tile.inherit(parent->state + up / kLanes * size, up % kLanes != 0);
@@ -171,8 +186,8 @@ void attend_tokens(const HAttentionProblem<S>& p, const HAttentionLevel<accumula
     tile.lanes().place(x, tokens.end, 0);
     tile_columns<kVectors>(levels[0].q, levels[0].q_stride, s.width, p.scale, tile.lanes(),
                            scratch.tile_q);
-    prefetch_rows<false>(levels[0].q, levels[0].q_stride, s.width, x + kLanes, kLanes, s.time);
-    prefetch_rows<true>(p.out, p.out_stride, s.value_width, x, kLanes, s.time);
+    tile.ahead().add(true, p.out, p.out_stride, s.value_width, x, kLanes, s.time);
+    tile.ahead().add(false, levels[0].q, levels[0].q_stride, s.width, x + kLanes, kLanes, s.time);
     if (s.fine) {
       for (int l = s.levels - 1; l > 0; --l) {
         tile.lanes().place(x, tokens.end, l);
@@ -216,7 +231,7 @@ void attend(const HAttentionProblem<S>& p, int64_t first, int64_t last, accumula
   HAttentionScratch<T> scratch;
   h_attention_upper(p.shape, false, p.upper, levels);
   for (int l = p.shape.stored; l < p.shape.levels; ++l) {
-    levels[l].whole = p.key_padding != nullptr ? 0 : p.shape.time >> l;
+    count_whole<T>(p, levels[l]);
   }
   for (int64_t chunk = first; chunk < last; ++chunk) {
     h_attention_local(p.shape, false, chunk * p.shape.chunk, local, levels, scratch);
@@ -241,9 +256,12 @@ void store_level(const HAttentionProblem<S>& p, int64_t first, int64_t last,
     h_attention_local(s, false, chunk * s.chunk, local, levels, scratch);
     const RowRange tokens = chunk_tokens(s, chunk);
     build_local(p, levels, tokens, tokens);
-    const int l = s.stored;
-    coarsen_keys(s, levels[l - 1], levels[l], tokens.at(l));
-    if (!s.fine) coarsen_queries(s, levels[l - 1], levels[l], tokens.at(l));
+    // Each level while the one below it is in cache.
+    for (int l = s.stored; l < s.chunk_levels(); ++l) {
+      count_whole<T>(p, levels[l]);
+      coarsen_keys(s, levels[l - 1], levels[l], tokens.at(l));
+      if (!s.fine) coarsen_queries(s, levels[l - 1], levels[l], tokens.at(l));
+    }
   }
 }
 
@@ -256,12 +274,13 @@ void upper_levels(const HAttentionProblem<S>& p, accumulator_t<S>* local) {
   if (s.stored >= s.levels) return;
   h_attention_upper(s, false, p.upper, levels);
   h_attention_local(s, false, 0, local, levels, scratch);
-  for (int l = s.stored + 1; l < s.levels; ++l) {
+  for (int l = s.stored; l < s.levels; ++l) {
+    count_whole<T>(p, levels[l]);
+    if (l < s.chunk_levels()) continue;
     coarsen_keys(s, levels[l - 1], levels[l], {0, levels[l].rows});
     if (!s.fine) coarsen_queries(s, levels[l - 1], levels[l], {0, levels[l].rows});
   }
   for (int l = s.levels - 1; l >= s.stored && !s.fine; --l) {
-    levels[l].whole = p.key_padding != nullptr ? 0 : s.time >> l;
     const HAttentionLevel<T>* parent = l + 1 < s.levels ? &levels[l + 1] : nullptr;
     const RowRange rows{0, levels[l].rows};
     if (wide_tiles<T>(s)) {

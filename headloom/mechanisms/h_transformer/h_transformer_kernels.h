@@ -33,6 +33,12 @@ struct HAttentionShape {
   }
   HEADLOOM_INLINE int64_t chunks() const { return (time + chunk - 1) / chunk; }
   HEADLOOM_INLINE int local_levels() const { return stored < levels ? stored : levels; }
+  // Levels of which no row reaches beyond a chunk.
+  HEADLOOM_INLINE int chunk_levels() const {
+    int count = 1;
+    while (count < levels && (int64_t{1} << count) <= chunk) ++count;
+    return count;
+  }
   HEADLOOM_INLINE int64_t bias_size() const { return 4 * block - 1 + 2 * kHAttentionBiasMargin; }
 };
 
@@ -103,8 +109,9 @@ struct HAttentionGradProblem : HAttentionProblem<S> {
 template <class T>
 struct HAttentionLevel {
   int level = 0;
-  int64_t rows = 0;   // of the whole level
-  int64_t whole = 0;  // keys below this one stand for 2^level tokens each
+  int64_t rows = 0;  // of the whole level
+  // Keys and queries below these stand for 2^level tokens each.
+  int64_t whole = 0, whole_queries = 0;
   const T *q = nullptr, *k = nullptr, *v = nullptr;
   int64_t q_stride = 0, k_stride = 0, v_stride = 0;
   T *key_count = nullptr, *query_count = nullptr;  // tokens that are not padding
@@ -233,9 +240,9 @@ HEADLOOM_INLINE int64_t h_attention_local_size(const HAttentionShape& s, bool ba
 // Each works on a range of chunks, for which `local` has h_attention_local_size() elements.
 template <class S, class T = accumulator_t<S>>
 struct HAttentionKernels {
-  // Rows of level `stored`.
+  // Rows of level `stored` and of those above it that do not reach beyond a chunk.
   void (*store)(const HAttentionProblem<S>&, int64_t first, int64_t last, T* local);
-  // The levels above it, and what the queries of all stored levels see.
+  // The other levels, and what the queries of all stored levels see.
   void (*upper)(const HAttentionProblem<S>&, T* local);
   void (*attend)(const HAttentionProblem<S>&, int64_t first, int64_t last, T* local);
 };

@@ -39,8 +39,55 @@ HEADLOOM_INLINE void prefetch_rows(const S* rows, int64_t stride, int64_t width,
   }
 }
 
-// How many rows ahead of the one that is read: a page of 64 floats each.
-inline constexpr int64_t kRowsAhead = 16;
+// The same, asked for a few lines at a time between the products of a tile: all at once would fill
+// the processor's list of outstanding misses, and the products would wait behind it.
+class RowsAhead {
+ public:
+  template <class S>
+  HEADLOOM_INLINE void add(bool written, const S* rows, int64_t stride, int64_t width,
+                           int64_t first, int64_t count, int64_t limit) {
+    if (part_ == count_) part_ = count_ = 0;
+    first = at_least(first, 0);
+    count = at_most(count, limit - first);
+    if (count <= 0 || count_ == kMost) return;
+    const int64_t size = static_cast<int64_t>(sizeof(S));
+    const char* begin = reinterpret_cast<const char*>(rows + first * stride);
+    if (stride == width) {
+      parts_[count_++] = {begin, 0, width * count * size, 1, written};
+    } else {
+      parts_[count_++] = {begin, stride * size, width * size, count, written};
+    }
+  }
+
+  HEADLOOM_INLINE void more() {
+    constexpr int64_t kLine = 64, kLines = 40;
+    for (int64_t lines = kLines; lines > 0 && part_ < count_;) {
+      Part& x = parts_[part_];
+      const int64_t end = at_most(x.bytes, at_ + lines * kLine);
+      lines -= (end - at_ + kLine - 1) / kLine;
+      if (x.written) {
+        for (; at_ < end; at_ += kLine) __builtin_prefetch(x.row + at_, 1);
+      } else {
+        for (; at_ < end; at_ += kLine) __builtin_prefetch(x.row + at_, 0);
+      }
+      if (at_ < x.bytes) return;
+      at_ = 0;
+      x.row += x.stride;
+      if (--x.rows == 0) ++part_;
+    }
+  }
+
+ private:
+  struct Part {
+    const char* row;
+    int64_t stride, bytes, rows;
+    bool written;
+  };
+  static constexpr int kMost = 8;
+  Part parts_[kMost];
+  int count_ = 0, part_ = 0;
+  int64_t at_ = 0;
+};
 
 // log2 of a number of tokens; libm's is not worth its time where all are powers of two.
 template <class T>
@@ -131,14 +178,34 @@ HEADLOOM_INLINE T share_of(T count, T whole) {
   return count + count == whole ? T(0.5) : (whole > 0 ? count / whole : T(0));
 }
 
+// The part of `rows` that stands for 2^level tokens each, of which the level has `whole`.
+HEADLOOM_INLINE RowRange whole_part(RowRange rows, int64_t whole) {
+  return {rows.begin, at_least(rows.begin, at_most(rows.end, whole))};
+}
+
+// to[row] = (from[2 row] + from[2 row + second]) / 2
+template <class T>
+HEADLOOM_INLINE void mean_of_pairs(const T* from, int64_t stride, int64_t width, RowRange rows,
+                                   int64_t second, const T* to) {
+  for (int64_t row = rows.begin; row < rows.end; ++row) {
+    mix_rows(from, stride, width, 2 * row, T(0.5), 2 * row + second, T(0.5),
+             const_cast<T*>(to) + row * width);
+  }
+}
+
 template <class T>
 void coarsen_keys(const HAttentionShape& s, const HAttentionLevel<T>& from, HAttentionLevel<T>& to,
                   RowRange rows) {
-  for (int64_t row = rows.begin; row < rows.end; ++row) {
+  const RowRange whole = whole_part(rows, to.whole);
+  mean_of_pairs(from.k, from.k_stride, s.width, whole, 1, to.k);
+  mean_of_pairs(from.v, from.v_stride, s.value_width, whole, 1, to.v);
+  for (int64_t row = whole.begin; row < whole.end; ++row) {
+    to.key_count[row] = static_cast<T>(int64_t{1} << to.level);
+    to.key_bias[row] = T(0);
+  }
+  for (int64_t row = whole.end; row < rows.end; ++row) {
     const Parents<T> of = children_of(row, from.rows, from.key_count);
     to.key_count[row] = of.count;
-    prefetch_rows<false>(from.k, from.k_stride, s.width, 2 * row + kRowsAhead, 2, from.rows);
-    prefetch_rows<false>(from.v, from.v_stride, s.value_width, 2 * row + kRowsAhead, 2, from.rows);
     to.key_bias[row] = log2_count(of.count, to.level);
     const bool both = of.a != of.b;
     const T share = both ? share_of(from.key_count[of.a], of.count) : T(0.5);
@@ -154,10 +221,14 @@ void coarsen_keys(const HAttentionShape& s, const HAttentionLevel<T>& from, HAtt
 template <class T>
 void coarsen_queries(const HAttentionShape& s, const HAttentionLevel<T>& from,
                      HAttentionLevel<T>& to, RowRange rows) {
-  for (int64_t row = rows.begin; row < rows.end; ++row) {
+  const RowRange whole = whole_part(rows, to.whole_queries);
+  mean_of_pairs(from.q, from.q_stride, s.width, whole, s.causal ? 0 : 1, to.q);
+  for (int64_t row = whole.begin; row < whole.end; ++row) {
+    to.query_count[row] = static_cast<T>(int64_t{1} << to.level);
+  }
+  for (int64_t row = whole.end; row < rows.end; ++row) {
     const Parents<T> of = children_of(row, from.rows, from.query_count);
     to.query_count[row] = of.count;
-    prefetch_rows<false>(from.q, from.q_stride, s.width, 2 * row + kRowsAhead, 2, from.rows);
     const int64_t b = s.causal ? of.a : of.b;
     const T share = of.a != b ? share_of(from.query_count[of.a], of.count) : T(0.5);
     mix_rows(from.q, from.q_stride, s.width, of.a, share, b, T(1) - share,
@@ -186,13 +257,20 @@ void fill_shares(const HAttentionShape& s, HAttentionLevel<T>& x, RowRange keys,
   }
 }
 
+template <class T>
+HEADLOOM_INLINE void count_whole(const HAttentionTask<T>& p, HAttentionLevel<T>& x) {
+  const int64_t whole = p.shape.time >> x.level;
+  x.whole = p.key_padding != nullptr ? 0 : whole;
+  x.whole_queries = p.query_padding != nullptr ? 0 : whole;
+}
+
 // Keys and queries of the tokens `keys` and `queries` at all local levels.
 template <class S>
 void build_local(const HAttentionProblem<S>& p, HAttentionLevel<accumulator_t<S>>* levels,
                  RowRange keys, RowRange queries) {
   const HAttentionShape& s = p.shape;
   for (int l = 0; l < s.local_levels(); ++l) {
-    levels[l].whole = p.key_padding != nullptr ? 0 : s.time >> l;
+    count_whole<accumulator_t<S>>(p, levels[l]);
     if (l == 0) {
       take_tokens(p, levels[0], keys, queries);
       continue;

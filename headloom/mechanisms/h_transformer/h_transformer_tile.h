@@ -28,10 +28,15 @@ HEADLOOM_INLINE bool wide_tiles(const HAttentionShape& s) {
   return s.block >= 2 * kWidth<T>;
 }
 
-// c[m, lanes] = epilogue(a[m, k] b[k, lanes]); rows of b and c are the tile's.
-template <int kVectors, class T, class Epilogue>
+struct Nothing {
+  HEADLOOM_INLINE void operator()() const {}
+};
+
+// c[m, lanes] = epilogue(a[m, k] b[k, lanes]); rows of b and c are the tile's. before() is called
+// for each block of rows.
+template <int kVectors, class T, class Epilogue, class Before = Nothing>
 void lanes_product(int64_t m, int64_t k, const T* a, int64_t a_row_stride, int64_t a_column_stride,
-                   const T* b, T* c, const Epilogue& epilogue) {
+                   const T* b, T* c, const Epilogue& epilogue, const Before& before = {}) {
   constexpr int64_t kLanes = kVectors * kWidth<T>;
   constexpr int kRows = kVectors == 1 ? kTallRows : kBlockRows;
   if (m <= 0) return;
@@ -42,6 +47,7 @@ void lanes_product(int64_t m, int64_t k, const T* a, int64_t a_row_stride, int64
   for (int pass = 0; pass < 2; ++pass, --rows, end = m) {
     with_rows<kRows>(rows, [&](auto block_rows) HEADLOOM_INLINE_LAMBDA {
       for (; row < end; row += block_rows) {
+        before();
         gemm_block<block_rows, kVectors>(g, row, 0, Index<kWidth<T>>{}, epilogue);
       }
     });
@@ -227,12 +233,12 @@ HEADLOOM_INLINE void decorate(const HAttentionTask<T>& p, const HAttentionLevel<
 }
 
 // Scores of `part` against the tile's queries, [count, lanes] from its row on.
-template <int kVectors, class T>
+template <int kVectors, class T, class Before = Nothing>
 HEADLOOM_INLINE void score_keys(const HAttentionTask<T>& p, const HAttentionLevel<T>& level,
                                 const LaneTile<T, kVectors>& tile, const T* q, KeySegment part,
-                                T* scores) {
+                                T* scores, const Before& before = {}) {
   lanes_product<kVectors>(part.count, p.shape.width, level.k + part.key * level.k_stride,
-                          level.k_stride, 1, q, scores + part.row * tile.kLanes, Assign{});
+                          level.k_stride, 1, q, scores + part.row * tile.kLanes, Assign{}, before);
   decorate<kVectors>(p, level, tile, part, scores);
 }
 

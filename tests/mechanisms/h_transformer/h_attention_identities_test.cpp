@@ -1,10 +1,14 @@
 // What must hold whatever the numbers: coverage, rows that sum to one, symmetries, special inputs.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <functional>
 
 #include "headloom/base/check.h"
 #include "headloom/kernels/isa.h"
 #include "headloom/mechanisms/h_transformer/h_transformer.h"
+#include "headloom/mechanisms/h_transformer/h_transformer_kernels.h"
 #include "headloom/mechanisms/h_transformer/h_transformer_reference.h"
 #include "tests/support/arguments.h"
 #include "tests/support/closeness.h"
@@ -184,6 +188,84 @@ TEST(HAttentionKernels, EveryBlockSizeAndInstructionSet) {
     }
   }
   kernels::use_isa(best);
+}
+
+// Output and gradients of a weighted sum of it.
+std::vector<Tensor> differentiated(
+    const Qkv& x,
+    const std::function<Tensor(const Tensor&, const Tensor&, const Tensor&)>& attend) {
+  std::vector<Tensor> leaves;
+  for (const Tensor& tensor : {x.q, x.k, x.v}) {
+    leaves.push_back(tensor.detach().clone().requires_grad_());
+  }
+  const Tensor out = attend(leaves[0], leaves[1], leaves[2]);
+  std::vector<Tensor> all{out.detach()};
+  const Tensor grad = normal("grad", out.sizes().vec()).to(out.scalar_type());
+  for (const Tensor& g : torch::autograd::grad({out}, leaves, {grad})) all.push_back(g);
+  return all;
+}
+
+void expect_same_gradients(const Qkv& x, const HAttentionOptions& options,
+                           const std::vector<Tensor>& exact) {
+  const auto found = differentiated(x, [&](const Tensor& q, const Tensor& k, const Tensor& v) {
+    return h_attention(q, k, v, options);
+  });
+  for (size_t i = 0; i < exact.size(); ++i) expect_close(found[i], exact[i]);
+}
+
+// Three levels and a ragged end for each of the 128 sizes, output and gradients.
+TEST(HAttentionKernels, EveryEvenBlockSize) {
+  for (int64_t block = 2; block <= 256; block += 2) {
+    HAttentionOptions options;
+    options.block_size = block;
+    options.causal = block % 4 == 0;
+    SCOPED_TRACE(cat("block ", block));
+    const Qkv x = random(4 * block + 9, at::kDouble, 3);
+    expect_same_gradients(x, options,
+                          differentiated(x, [&](const Tensor& q, const Tensor& k, const Tensor& v) {
+                            return h_attention_reference(q, k, v, h_attention_call(options));
+                          }));
+  }
+}
+
+// From kHAttentionLong tokens on the first level is built anew for each chunk.
+TEST(HAttentionKernels, LongSequences) {
+  const int64_t time = kernels::kHAttentionLong + 777;
+  ASSERT_EQ(kernels::h_attention_shape(time, 4, 3, 3, false, false).stored, 2);
+  const auto make = [&](const char* name) { return normal(name, {1, 2, time, 3}); };
+  const Qkv x{make("q"), make("k"), make("v")};
+  for (const bool causal : {false, true}) {
+    HAttentionOptions options;
+    options.block_size = 4;
+    options.causal = causal;
+    SCOPED_TRACE(cat("causal ", causal));
+    expect_same_gradients(
+        x, options, differentiated(x, [&](const Tensor& q, const Tensor& k, const Tensor& v) {
+          return std::get<0>(h_attention_by_level(q, k, v, h_attention_call(options)));
+        }));
+  }
+}
+
+// The rows of all levels above the tokens are no more than the tokens (an odd number of rows rounds
+// up), and one token more costs a few rows, not twice as many.
+TEST(HAttentionKernels, LevelsStaySmall) {
+  for (const int64_t block : {2, 16, 256}) {
+    for (const int64_t time : {1, 33, 512, 513, 1000, 4096, 65536, 65537}) {
+      const auto s = kernels::h_attention_shape(time, block, 64, 64, false, false);
+      int64_t rows = 0;
+      for (int l = 1; l < s.levels; ++l) rows += s.rows(l);
+      EXPECT_LE(rows, time + s.levels) << time << " tokens, block " << block;
+    }
+  }
+  const auto stored = [](int64_t time, bool backward) {
+    return kernels::h_attention_upper_size<float>(
+        kernels::h_attention_shape(time, 16, 64, 64, false, false), backward);
+  };
+  for (const int64_t time : {4096, 65536}) {
+    for (const bool backward : {false, true}) {
+      EXPECT_LT(stored(time + 1, backward), stored(time, backward) * 1.02) << time;
+    }
+  }
 }
 
 }  // namespace

@@ -79,7 +79,9 @@ TEST(Attack, StopsAtTheBudget) {
   for (int64_t budget = 1; budget <= needed; ++budget) {
     const AttackResult result = attack(opinion, example, character_edits(1), {.budget = budget});
     EXPECT_LE(result.queries, budget);
-    if (budget < 5) EXPECT_EQ(result.outcome, Outcome::kFailed) << budget;
+    if (budget < 5) {
+      EXPECT_EQ(result.outcome, Outcome::kFailed) << budget;
+    }
   }
   EXPECT_EQ(attack(opinion, example, character_edits(1), {.budget = needed}).outcome,
             Outcome::kSucceeded);

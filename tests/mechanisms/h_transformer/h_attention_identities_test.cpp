@@ -263,7 +263,7 @@ TEST(HAttentionKernels, LevelsStaySmall) {
   };
   for (const int64_t time : {4096, 65536}) {
     for (const bool backward : {false, true}) {
-      EXPECT_LT(stored(time + 1, backward), stored(time, backward) * 1.02) << time;
+      EXPECT_LT(stored(time + 1, backward), stored(time, backward) * 1.05) << time;
     }
   }
 }

@@ -21,7 +21,9 @@ using testing::StartsWith;
 // A change here is a change of what people have written into their scripts.
 const std::map<std::string, std::set<std::string>> kFlags{
     {"train", {"--help", "--folder", "--set", "--fresh", "--quiet", "--label"}},
-    {"eval", {"--help", "--set", "--json", "--weights"}},
+    {"eval",
+     {"--help", "--set", "--json", "--weights", "--attack", "--examples", "--budget", "--seed",
+      "--least-cosine"}},
     {"compare", {"--help", "--folder", "--set", "--mechanisms", "--seeds", "--quiet"}},
     {"generate",
      {"--help", "--prompt", "--length", "--temperature", "--top-k", "--top-p", "--seed",

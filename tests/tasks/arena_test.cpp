@@ -66,8 +66,7 @@ TEST(Arena, TheFirstReviewIsItsBytes) {
   const auto task = train::make_task(smoke("byte_text"));
   const Example& first = as_sequences(*task).training()[0];
   const std::string text(first.tokens.begin(), first.tokens.end());
-  EXPECT_THAT(text, ::testing::StartsWith("A "));
-  EXPECT_EQ(text.size(), 48u);
+  EXPECT_EQ(text, "A noisy song, slow from start to end.");
 }
 
 TEST(Arena, LogitsDoNotDependOnPaddingOrOnOtherRows) {

@@ -15,7 +15,7 @@ TEST(Examples, PadOnTheRightWithZero) {
   EXPECT_TRUE(at::equal(batch.targets, at::tensor({0, 1}, at::kLong)));
   // The zero within a row is a token like any other.
   EXPECT_TRUE(at::equal(batch.masks.key_padding_mask,
-                        at::tensor({0, 1, 1, 0, 0, 0}, at::kBool).view({2, 3})));
+                        at::tensor({0, 1, 1, 0, 0, 0}).to(at::kBool).view({2, 3})));
   EXPECT_EQ(batch.token_count, 4);
 }
 
@@ -28,7 +28,7 @@ TEST(Examples, ShiftLeavesZeroToThePadding) {
 TEST(Examples, MaskZerosWhereTheyStand) {
   const Batch batch = make_batch(kExamples, {0}, {.mask_zeros = true});
   EXPECT_TRUE(
-      at::equal(batch.masks.key_padding_mask, at::tensor({0, 1, 0}, at::kBool).view({1, 3})));
+      at::equal(batch.masks.key_padding_mask, at::tensor({0, 1, 0}).to(at::kBool).view({1, 3})));
 }
 
 TEST(Examples, PairsAreTwoHalvesOfTheRows) {

@@ -55,12 +55,8 @@ TEST_P(Recipes, BuildTheirTasksAndModels) {
   }
   EXPECT_NE(task->make_model(recipe.model), nullptr);
   for (const std::string& mechanism : recipe.compare.mechanisms) {
-    nn::TransformerConfig config = recipe.model;
-    const auto options = recipe.compare.mixer_options.find(mechanism);
-    config.mixer = mechanism;
-    config.mixer_options =
-        options == recipe.compare.mixer_options.end() ? Options{} : options->second;
-    EXPECT_NE(task->make_model(config), nullptr) << mechanism;
+    const train::Recipe variant = train::variant_recipe(recipe, mechanism);
+    EXPECT_NE(task->make_model(variant.model), nullptr) << mechanism;
   }
 }
 

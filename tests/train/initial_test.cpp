@@ -108,7 +108,9 @@ TEST_F(Initial, TakesTheEncoderAndListsTheRest) {
   const auto expected = source.model->named_parameters();
   for (const auto& parameter : model->named_parameters()) {
     const Tensor* same = expected.find(parameter.key());
-    if (same) EXPECT_TRUE(at::equal(parameter.value(), *same)) << parameter.key();
+    if (same) {
+      EXPECT_TRUE(at::equal(parameter.value(), *same)) << parameter.key();
+    }
   }
 }
 

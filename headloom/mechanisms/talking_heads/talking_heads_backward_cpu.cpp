@@ -116,15 +116,10 @@ struct Backward {
   // sum[rows, width] = or += tile[rows, lanes] times rows of queries.
   void add_to_keys(const T* tile, const Operand<T>& queries, int64_t rows, int64_t width,
                    T* sum) const {
+    prefetch_rows<1>(sum + tiles.segment.keys * width, width, rows, width);
     const GemmArgs<T> product{rows, width,        tiles.count,        tile, tiles.lanes,
                               1,    queries.data, queries.row_stride, sum,  width};
-    // The sum of the next head lies as many rows further on as there are keys.
-    const T* const next = sum + tiles.segment.keys * width;
-    if (fresh) {
-      gemm_tile(product, FetchAhead<Assign, T>(next, width, rows, width, rows, width));
-    } else {
-      gemm_tile(product, FetchAhead<Accumulate, T>(next, width, rows, width, rows, width));
-    }
+    fresh ? gemm_tile(product, Assign{}) : gemm_tile(product, Accumulate{});
   }
 
   // W and dW of a tile of keys; the first time also what the values and the second mix get, and
@@ -203,12 +198,12 @@ struct Backward {
     const Tile<T> grad_j = tiles.logits.identity ? grad : grad_dots;
     const int64_t width = args.key_width;
     for (int64_t h = 0; h < args.key_heads; ++h) {
+      tiles.prefetch_head(args.k, h + 1, args.key_heads, key, rows, width);
       const Operand<T> keys =
           operand(tiles.rows_of(args.k, h, key), args.k.row_stride, rows, width, tiles.scratch);
       gemm_tile(GemmArgs<T>{width, tiles.lanes, rows, keys.data, 1, keys.row_stride, grad_j.head(h),
                             tiles.lanes, grad_q_t + h * width * tiles.lanes, tiles.lanes},
-                tiles.template next_head<Accumulate>(args.k, h, args.key_heads, key, rows, width,
-                                                     width, tiles.lanes));
+                Accumulate{});
       add_to_keys(grad_j.head(h), query_rows(args.q, h, width, q_rows), rows, width,
                   sums->keys + (h * tiles.segment.keys + key) * width);
     }

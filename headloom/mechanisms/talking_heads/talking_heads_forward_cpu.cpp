@@ -131,14 +131,13 @@ struct Forward {
       if (args.dropout == DropoutSite::kAfterMix || args.dropout == DropoutSite::kPerKey) {
         tiles.drop(h, args.value_heads, key, rows, mixed.head(h));
       }
+      tiles.prefetch_head(args.v, h + 1, args.value_heads, key, rows, args.value_width);
       const Operand<T> values = operand(tiles.rows_of(args.v, h, key), args.v.row_stride, rows,
                                         args.value_width, tiles.scratch);
-      gemm_tile(
-          GemmArgs<T>{args.value_width, tiles.lanes, rows, values.data, 1, values.row_stride,
-                      mixed.head(h), tiles.lanes, out_t + h * args.value_width * tiles.lanes,
-                      tiles.lanes},
-          tiles.template next_head<Accumulate>(args.v, h, args.value_heads, key, rows,
-                                               args.value_width, args.value_width, tiles.lanes));
+      gemm_tile(GemmArgs<T>{args.value_width, tiles.lanes, rows, values.data, 1, values.row_stride,
+                            mixed.head(h), tiles.lanes, out_t + h * args.value_width * tiles.lanes,
+                            tiles.lanes},
+                Accumulate{});
     }
   }
 

@@ -11,39 +11,17 @@ namespace headloom::kernels::HEADLOOM_ISA {
 
 inline constexpr double kLog2OfE = 1.4426950408889634, kLn2 = 0.6931471805599453;
 
-// Fetches rows into the second-level cache: the processor does not foresee the next head.
-template <class S>
+// Fetches rows into the second-level cache, to be read or (kWrite) written: the processor does not
+// foresee the next head.
+template <int kWrite = 0, class S>
 HEADLOOM_INLINE void prefetch_rows(const S* p, int64_t row_stride, int64_t rows, int64_t width) {
   constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(S));
   for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t j = 0; j < width; j += kLine) __builtin_prefetch(p + i * row_stride + j, 0, 2);
+    for (int64_t j = 0; j < width; j += kLine) {
+      __builtin_prefetch(p + i * row_stride + j, kWrite, 2);
+    }
   }
 }
-
-// An epilogue of gemm_tile that fetches what the next product takes, a line with each vector that
-// it stores: all lines at once would hold up the processor.
-template <class Base, class S>
-struct FetchAhead {
-  static constexpr bool kReadsC = Base::kReadsC;
-  const S* next;
-  int64_t row_step, column_step;  // a row and a column of this product further on
-
-  // [rows, width] from `next` on, spread over a product of m x n.
-  FetchAhead(const S* first, int64_t row_stride, int64_t rows, int64_t width, int64_t m, int64_t n)
-      : next(first),
-        row_step(rows > m ? rows / m * row_stride : row_stride),
-        column_step(width > n ? width / n : 1) {}
-  // Nothing is next.
-  explicit FetchAhead(const S* anything) : next(anything), row_step(0), column_step(0) {}
-
-  template <class T>
-  HEADLOOM_INLINE Vec<T> operator()(Vec<T> product, Vec<T> before, int64_t row,
-                                    int64_t column) const {
-    __builtin_prefetch(next + row * row_step + column * column_step, 0, 2);
-    return Base{}(product, before, row, column);
-  }
-};
-
 template <class S>
 struct LogitTiles {
   using T = accumulator_t<S>;
@@ -108,13 +86,9 @@ struct LogitTiles {
   HEADLOOM_INLINE const S* rows_of(const HeadRows<const S>& rows, int64_t head, int64_t key) const {
     return rows.at(segment.batch, head, segment.key_begin + key);
   }
-  // Fetches the keys or values of the head after `h` during a product of m x n.
-  template <class Base>
-  FetchAhead<Base, S> next_head(const HeadRows<const S>& from, int64_t h, int64_t heads,
-                                int64_t key, int64_t rows, int64_t width, int64_t m,
-                                int64_t n) const {
-    if (h + 1 == heads) return FetchAhead<Base, S>(rows_of(from, h, key));
-    return {rows_of(from, h + 1, key), from.row_stride, rows, width, m, n};
+  HEADLOOM_INLINE void prefetch_head(const HeadRows<const S>& from, int64_t head, int64_t heads,
+                                     int64_t key, int64_t rows, int64_t width) const {
+    if (head < heads) prefetch_rows(rows_of(from, head, key), from.row_stride, rows, width);
   }
 
   void begin_keys(int64_t key, int64_t rows) const {
@@ -125,10 +99,11 @@ struct LogitTiles {
   // to[h, rows, lanes] = rows of keys or values times turned[h, width, lanes].
   void product(const HeadRows<const S>& from, int64_t h, int64_t heads, int64_t width,
                const T* turned, int64_t key, int64_t rows, Tile<T> to) const {
+    prefetch_head(from, h + 1, heads, key, rows, width);
     const Operand<T> a = operand(rows_of(from, h, key), from.row_stride, rows, width, scratch);
     gemm_tile(GemmArgs<T>{rows, lanes, width, a.data, a.row_stride, 1, turned + h * width * lanes,
                           lanes, to.head(h), lanes},
-              next_head<Assign>(from, h, heads, key, rows, width, rows, lanes));
+              Assign{});
   }
 
   // The mixed logits of keys [key, key + rows); `dots` gets the products before mixing, unless the

@@ -95,7 +95,8 @@ struct Prepared {
 
 // A few queries read keys and values once and compute little beside it; the tile engine still
 // transposes and rounds up to a panel of lanes. Up to this many, torch's fused kernel is ahead, 3
-// times with a single query (docs/performance/attention_engine.md); in half precision and from here on it never is.
+// times with a single query (docs/performance/attention_engine.md); in half precision and from here
+// on it never is.
 constexpr int64_t kFewQueries = 8;
 
 bool torch_is_ahead(const AttentionCall& call) {

@@ -167,8 +167,9 @@ Tensor elsewhere(const SymmetricInputs& x, const SymmetricCall& call) {
 
 }  // namespace
 
-// The form pays from the second tile of queries on (docs/performance/attention_engine.md), and only when the heads,
-// which are its units of work, keep all threads busy: the whole form has smaller units.
+// The form pays from the second tile of queries on (docs/performance/attention_engine.md), and only
+// when the heads, which are its units of work, keep all threads busy: the whole form has smaller
+// units.
 bool uses_half_tiles(const Tensor& q, const Tensor& v, bool has_pairwise,
                      const SymmetricCall& call) {
   if (call.k || call.causal || call.bias || (has_pairwise && !call.symmetrize)) return false;

@@ -22,6 +22,7 @@ demo: build  ## train three mechanisms on ListOps, print the table, write runs/d
 	@build/headloom compare recipes/demo.toml --folder runs/demo
 
 test: everything  ## all tests, the slow tier included
+	@scripts/setup.sh requirements-docs.txt
 	ctest --test-dir $(FOLDER) --output-on-failure
 	$(PYTHON) -m pytest -q tests/repo tests/python
 

@@ -99,23 +99,20 @@ int eval_command(const Arguments& arguments) {
 }
 
 constexpr const char* kDetails =
-    "Attacks take texts of the validation data that are classified correctly and change words "
-    "until "
-    "they\nno longer are:\n"
-    "  character  edits of characters: a space, a letter less, two exchanged, a look-alike, a key "
-    "beside it\n"
-    "  embedding  neighbours of words by the model's own embedding\n"
-    "  hotflip    tokens by the gradient, at most 2 of them, in a beam of 10\n"
-    "They need nothing but the model, and their rates are comparable with each other only. Of a "
-    "pair the\nsecond text is attacked. Reported, in per cent but for the queries:\n"
-    "  clean_accuracy         of the examples, those that are right before the attack, and are "
-    "attacked\n"
-    "  accuracy_under_attack  of the examples, those that are right after it as well\n"
-    "  attack_failure_rate    of those that are attacked, those that are right after it\n"
-    "  mean_queries           texts (hotflip: also gradients) that the model was asked about, for "
-    "each\n                         that is attacked\n"
-    "  words_changed          of the words (hotflip: tokens) of a text, mean over the attacks that "
-    "succeeded\n";
+    R"(Attacks take texts of the validation data that are classified correctly and change words until they
+no longer are:
+  character  edits of characters: a space, a letter less, two exchanged, a look-alike, a key beside it
+  embedding  neighbours of words by the model's own embedding
+  hotflip    tokens by the gradient, at most 2 of them, in a beam of 10
+They need nothing but the model, and their rates are comparable with each other only. Of a pair the
+second text is attacked. Reported, in per cent but for the queries:
+  clean_accuracy         of the examples, those that are right before the attack, and are attacked
+  accuracy_under_attack  of the examples, those that are right after it as well
+  attack_failure_rate    of those that are attacked, those that are right after it
+  mean_queries           texts (hotflip: also gradients) that the model was asked about, for each
+                         that is attacked
+  words_changed          of the words (hotflip: tokens) of a text, mean over the attacks that succeeded
+)";
 
 void add_attack_options(CLI::App* command, tasks::AttackPlan& plan) {
   plan.attack.clear();

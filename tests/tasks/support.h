@@ -9,6 +9,7 @@
 #include <string>
 
 #include "headloom/base/check.h"
+#include "tests/support/message_of.h"
 
 namespace headloom::tasks {
 
@@ -35,16 +36,6 @@ class TempFolder {
   std::filesystem::path path_;
 };
 
-// The message of the Error that `action` raises; a failed test when it raises none.
-template <class Action>
-std::string message_of(const Action& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "no headloom::Error";
-  return "";
-}
+using headloom::testing::message_of;
 
 }  // namespace headloom::tasks

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "headloom/base/check.h"
+#include "tests/support/message_of.h"
 
 namespace headloom::text {
 
@@ -26,17 +27,7 @@ inline std::vector<std::string> golden_lines(const char* key) {
   return golden().at(key).get<std::vector<std::string>>();
 }
 
-// The message of the Error that `action` raises; a failed test when it raises none.
-template <class Action>
-std::string message_of(const Action& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "no headloom::Error";
-  return "";
-}
+using headloom::testing::message_of;
 
 // A tokenizer.json with a BPE model of the letters a to c; `change` edits it first.
 template <class Change>

@@ -12,6 +12,7 @@
 #include "headloom/train/run.h"
 #include "headloom/train/weights.h"
 #include "tests/support/golden.h"
+#include "tests/support/message_of.h"
 #include "tests/train/temporary_folder.h"
 
 namespace headloom::train {
@@ -25,16 +26,7 @@ std::string golden_folder(const std::string& kind) {
   return cat(HEADLOOM_SOURCE_DIR, "/tests/golden/", kind);
 }
 
-template <class Action>
-std::string message_of(const Action& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "no headloom::Error";
-  return "";
-}
+using headloom::testing::message_of;
 
 // An import promises logits within 1e-4.
 TEST(ImportBert, ComputesWhatTheOriginalComputes) {

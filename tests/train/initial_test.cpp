@@ -12,10 +12,13 @@
 #include "headloom/train/recipe_changes.h"
 #include "headloom/train/run.h"
 #include "headloom/train/weights.h"
+#include "tests/support/message_of.h"
 #include "tests/train/temporary_folder.h"
 
 namespace headloom::train {
 namespace {
+
+using headloom::testing::message_of;
 
 namespace fs = std::filesystem;
 using at::Tensor;
@@ -79,16 +82,6 @@ max_length = 32
   std::shared_ptr<tasks::Model> classifier(const std::vector<std::string>& overrides = {}) {
     const Recipe recipe = load_recipe(folder_.file("classify.toml"), overrides);
     return train::make_task(recipe)->make_model(recipe.model);
-  }
-  template <class Action>
-  std::string message_of(const Action& action) {
-    try {
-      action();
-    } catch (const Error& error) {
-      return error.what();
-    }
-    ADD_FAILURE() << "no headloom::Error";
-    return "";
   }
 
   const testing::TemporaryFolder folder_;

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "headloom/base/check.h"
+#include "headloom/nn/dropout.h"
 #include "headloom/nn/tokens.h"
 
 namespace headloom::nn {
@@ -56,8 +57,8 @@ EncoderDecoder::EncoderDecoder(const EncoderDecoderConfig& config) : config_(con
   }
   if (!config.tie_output) {
     output_ = register_module(
-        "output", torch::nn::Linear(
-                      torch::nn::LinearOptions(config.dim, config.target_vocabulary).bias(false)));
+        "output",
+        Linear(torch::nn::LinearOptions(config.dim, config.target_vocabulary).bias(false)));
     torch::nn::init::normal_(output_->weight, 0.0, deviation(config));
   }
 }
@@ -101,11 +102,11 @@ const Tensor& EncoderDecoder::target_weight() const {
 Tensor EncoderDecoder::embed(const Tensor& weight, const Tensor& tokens, const Tensor& positions) {
   Tensor x = at::embedding(weight, tokens) * std::sqrt(static_cast<double>(config_.dim));
   if (positions.defined()) x = x + positions;
-  return torch::dropout(x, config_.dropout, is_training());
+  return nn::dropout(x, config_.dropout, is_training());
 }
 
 Tensor EncoderDecoder::project(const Tensor& hidden) const {
-  return at::linear(hidden, output_ ? output_->weight : target_weight());
+  return headloom::linear(hidden, output_ ? output_->weight : target_weight());
 }
 
 Memory EncoderDecoder::encode(const Tensor& source, const Tensor& source_padding_mask) {

@@ -7,6 +7,7 @@
 
 #include "headloom/nn/decoder_state.h"
 #include "headloom/nn/transformer_block.h"
+#include "headloom/tensor/linear.h"
 
 // B batch, S source tokens, T target tokens, n new tokens, C model width, V target vocabulary.
 namespace headloom::nn {
@@ -90,7 +91,7 @@ class EncoderDecoder : public torch::nn::Module {
   at::Tensor source_positions_, target_positions_;  // undefined when positions are "none"
   Blocks encoder_, decoder_;
   torch::nn::LayerNorm encoder_norm_{nullptr}, decoder_norm_{nullptr};  // pre-norm only
-  torch::nn::Linear output_{nullptr};                                   // absent when tied
+  Linear output_{nullptr};                                              // absent when tied
 };
 
 }  // namespace headloom::nn

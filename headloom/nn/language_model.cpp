@@ -13,14 +13,13 @@ LanguageModel::LanguageModel(const TransformerConfig& config, bool tie_embedding
     : transformer_(register_module("transformer", std::make_shared<Transformer>(config))) {
   if (tie_embedding) return;
   output_ = register_module(
-      "output",
-      torch::nn::Linear(torch::nn::LinearOptions(config.dim, config.vocabulary).bias(false)));
+      "output", Linear(torch::nn::LinearOptions(config.dim, config.vocabulary).bias(false)));
   torch::nn::init::normal_(output_->weight, 0.0, 0.02);
 }
 
 // [..., C] -> [..., V]
 Tensor LanguageModel::project(const Tensor& hidden) const {
-  return at::linear(hidden, output_ ? output_->weight : transformer_->embedding()->weight);
+  return headloom::linear(hidden, output_ ? output_->weight : transformer_->embedding()->weight);
 }
 
 Tensor LanguageModel::forward(const Tensor& tokens, const Masks& masks) {

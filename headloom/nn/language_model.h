@@ -1,6 +1,7 @@
 #pragma once
 
 #include "headloom/nn/transformer.h"
+#include "headloom/tensor/linear.h"
 
 namespace headloom::nn {
 
@@ -27,7 +28,7 @@ class LanguageModel : public torch::nn::Module {
   at::Tensor project(const at::Tensor& hidden) const;
 
   std::shared_ptr<Transformer> transformer_;
-  torch::nn::Linear output_{nullptr};  // no bias; absent when tied
+  Linear output_{nullptr};  // no bias; absent when tied
 };
 
 }  // namespace headloom::nn

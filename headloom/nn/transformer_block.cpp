@@ -6,14 +6,15 @@
 #include <cmath>
 
 #include "headloom/mechanisms/registry.h"
+#include "headloom/nn/dropout.h"
 
 namespace headloom::nn {
 namespace {
 
 using at::Tensor;
 
-torch::nn::Linear xavier_linear(int64_t in, int64_t out) {
-  torch::nn::Linear linear(in, out);
+Linear xavier_linear(int64_t in, int64_t out) {
+  Linear linear(in, out);
   torch::nn::init::xavier_uniform_(linear->weight);
   torch::nn::init::zeros_(linear->bias);
   return linear;
@@ -67,7 +68,7 @@ TransformerBlock::TransformerBlock(const BlockConfig& config)
 }
 
 Tensor TransformerBlock::drop(const Tensor& x, double p) const {
-  return torch::dropout(x, p, is_training());
+  return nn::dropout(x, p, is_training());
 }
 
 Tensor TransformerBlock::feed_forward(const Tensor& x) {

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <torch/nn/modules/linear.h>
 #include <torch/nn/modules/normalization.h>
 
 #include <memory>
@@ -9,6 +8,7 @@
 
 #include "headloom/base/options.h"
 #include "headloom/mechanisms/token_mixer.h"
+#include "headloom/tensor/linear.h"
 
 // B batch, T tokens, n new tokens, S memory tokens, C model width.
 namespace headloom::nn {
@@ -73,7 +73,7 @@ class TransformerBlock : public torch::nn::Module {
   double dropout_, ffn_dropout_;
   std::shared_ptr<TokenMixer> mixer_, cross_;
   torch::nn::LayerNorm mixer_norm_{nullptr}, cross_norm_{nullptr}, ffn_norm_{nullptr};
-  torch::nn::Linear ffn_in_{nullptr}, ffn_out_{nullptr};
+  Linear ffn_in_{nullptr}, ffn_out_{nullptr};
 };
 
 }  // namespace headloom::nn

@@ -22,8 +22,8 @@ SequenceClassifier::SequenceClassifier(nn::TransformerConfig config, int64_t voc
                                        int64_t classes, Pooling pooling)
     : classes_(classes), pooling_(pooling) {
   encoder_ = register_module("encoder", make_encoder(config, vocabulary, pooling));
-  head_in_ = register_module("head_in", torch::nn::Linear(config.dim, config.ffn));
-  head_out_ = register_module("head_out", torch::nn::Linear(config.ffn, classes));
+  head_in_ = register_module("head_in", Linear(config.dim, config.ffn));
+  head_out_ = register_module("head_out", Linear(config.ffn, classes));
 }
 
 Tensor SequenceClassifier::forward(const Batch& batch) {

@@ -3,15 +3,12 @@
 #include <ATen/ATen.h>
 
 #include "headloom/base/check.h"
+#include "headloom/tasks/cross_entropy.h"
 
 namespace headloom::tasks {
 namespace {
 
 using at::Tensor;
-
-Tensor cross_entropy_sum(const Tensor& logits, const Tensor& targets) {
-  return at::cross_entropy_loss(logits.to(at::kFloat), targets, {}, at::Reduction::Sum);
-}
 
 }  // namespace
 

@@ -11,6 +11,7 @@
 #include "headloom/tensor/contract.h"
 #include "headloom/tensor/dispatch.h"
 #include "headloom/tensor/gradients.h"
+#include "headloom/tensor/linear.h"
 
 namespace headloom {
 namespace {
@@ -109,7 +110,7 @@ std::pair<Tensor, Tensor> AlignmentNetworks::parameters_of(const torch::nn::Line
 Tensor AlignmentNetworks::affine(const torch::nn::Linear& linear, const Tensor& x,
                                  bool reversed) const {
   const auto [weight, bias] = parameters_of(linear, reversed);
-  return torch::nn::functional::linear(x, weight, bias);
+  return headloom::linear(x, weight, bias);
 }
 
 Tensor AlignmentNetworks::activate(const Tensor& x) const {
@@ -132,8 +133,7 @@ AlignmentNetworks::Features AlignmentNetworks::features(const Tensor& x) const {
   join(gate_, true);
   join(navigator_in_, config_.reverse_navigator);
   const std::vector<Tensor> first =
-      torch::nn::functional::linear(x, at::cat(weights), at::cat(biases))
-          .split_with_sizes(widths, -1);
+      headloom::linear(x, at::cat(weights), at::cat(biases)).split_with_sizes(widths, -1);
   const Tensor highway = at::lerp(x, first[0].relu(), (gate_ ? first[1] : first[0]).sigmoid());
   Features found;
   found.adversary = affine(critic_out_, activate(affine(critic_in_, highway, true)), true);

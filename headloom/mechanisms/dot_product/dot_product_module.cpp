@@ -97,7 +97,7 @@ DotProductMixer::DotProductMixer(const MixerConfig& config, OptionReader& option
                  "a finite logit_scale above 0", cat(factor));
   scale_ = factor / std::sqrt(static_cast<double>(width_ / config.heads));
   const auto projection = [&](const char* name, int64_t in, int64_t out) {
-    torch::nn::Linear linear(torch::nn::LinearOptions(in, out).bias(bias));
+    Linear linear(torch::nn::LinearOptions(in, out).bias(bias));
     torch::nn::init::xavier_uniform_(linear->weight);
     if (bias) torch::nn::init::zeros_(linear->bias);
     return register_module(name, linear);

@@ -1,9 +1,8 @@
 #pragma once
 
-#include <torch/nn/modules/linear.h>
-
 #include "headloom/mechanisms/query_key_source.h"
 #include "headloom/mechanisms/registry.h"
+#include "headloom/tensor/linear.h"
 
 namespace headloom {
 
@@ -40,7 +39,7 @@ class DotProductMixer : public TokenMixer, public QueryKeySource {
   MixerConfig config_;
   double scale_;   // of the logits, 1 / sqrt(D) included
   int64_t width_;  // W
-  torch::nn::Linear q_proj_{nullptr}, k_proj_{nullptr}, v_proj_{nullptr}, out_proj_{nullptr};
+  Linear q_proj_{nullptr}, k_proj_{nullptr}, v_proj_{nullptr}, out_proj_{nullptr};
 };
 
 }  // namespace headloom

@@ -86,8 +86,8 @@ HTransformerMixer::HTransformerMixer(const MixerConfig& config, OptionReader& op
   }
 }
 
-torch::nn::Linear HTransformerMixer::projection(const char* name, bool bias, bool as_paper) {
-  torch::nn::Linear linear(torch::nn::LinearOptions(config_.dim, config_.dim).bias(bias));
+Linear HTransformerMixer::projection(const char* name, bool bias, bool as_paper) {
+  Linear linear(torch::nn::LinearOptions(config_.dim, config_.dim).bias(bias));
   if (as_paper) {
     fill_truncated_normal(linear->weight, 1.0 / std::sqrt(static_cast<double>(config_.dim)));
   } else {

@@ -1,10 +1,9 @@
 #pragma once
 
-#include <torch/nn/modules/linear.h>
-
 #include "headloom/mechanisms/h_transformer/h_transformer.h"
 #include "headloom/mechanisms/query_key_source.h"
 #include "headloom/mechanisms/registry.h"
+#include "headloom/tensor/linear.h"
 
 namespace headloom {
 
@@ -36,7 +35,7 @@ class HTransformerMixer : public TokenMixer, public QueryKeySource {
   int64_t query_width() const override { return config_.dim / config_.heads; }
 
  private:
-  torch::nn::Linear projection(const char* name, bool bias, bool as_paper);
+  Linear projection(const char* name, bool bias, bool as_paper);
   at::Tensor split_heads(const at::Tensor& x) const;  // [B, T, C] -> [B, H, T, D]
   at::Tensor merge_heads(const at::Tensor& x) const;  // [B, H, T, D] -> [B, T, C]
   HAttentionOptions attention() const;
@@ -45,7 +44,7 @@ class HTransformerMixer : public TokenMixer, public QueryKeySource {
   int64_t block_size_;
   std::string query_mode_;
   bool center_keys_;
-  torch::nn::Linear q_proj_{nullptr}, k_proj_{nullptr}, v_proj_{nullptr}, out_proj_{nullptr};
+  Linear q_proj_{nullptr}, k_proj_{nullptr}, v_proj_{nullptr}, out_proj_{nullptr};
   at::Tensor relative_bias_;  // [H, 4R - 1] or undefined
 };
 

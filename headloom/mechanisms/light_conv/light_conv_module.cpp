@@ -15,8 +15,8 @@ namespace {
 
 using at::Tensor;
 
-torch::nn::Linear projection(int64_t in, int64_t out, bool bias) {
-  torch::nn::Linear linear(torch::nn::LinearOptions(in, out).bias(bias));
+Linear projection(int64_t in, int64_t out, bool bias) {
+  Linear linear(torch::nn::LinearOptions(in, out).bias(bias));
   torch::nn::init::xavier_uniform_(linear->weight);
   if (bias) torch::nn::init::zeros_(linear->bias);
   return linear;

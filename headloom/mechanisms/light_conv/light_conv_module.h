@@ -1,9 +1,8 @@
 #pragma once
 
-#include <torch/nn/modules/linear.h>
-
 #include "headloom/mechanisms/light_conv/light_conv.h"
 #include "headloom/mechanisms/registry.h"
+#include "headloom/tensor/linear.h"
 
 // B batch, T time, n new tokens, D model width, C channels, H heads, K kernel width.
 namespace headloom {
@@ -51,7 +50,7 @@ class ConvMixer : public TokenMixer {
 
   bool glu_;
   double weight_dropout_, input_dropout_;
-  torch::nn::Linear in_proj_{nullptr}, out_proj_{nullptr};
+  Linear in_proj_{nullptr}, out_proj_{nullptr};
   at::Tensor conv_bias_;
 };
 
@@ -83,7 +82,7 @@ class DynamicConvMixer : public ConvMixer {
   double weight_flops_per_token() const override;
   at::Tensor kernel_logits(const at::Tensor& values);  // [B, T, C] -> [B, T, H, K]
 
-  torch::nn::Linear kernel_proj_{nullptr};
+  Linear kernel_proj_{nullptr};
 };
 
 }  // namespace headloom

@@ -55,7 +55,7 @@ SymmetricMixer::SymmetricMixer(const MixerConfig& config, OptionReader& options)
   const bool bias = options.boolean("bias", true);
   caches_inputs_ = options.choice("cache", "projections", {"projections", "inputs"}) == "inputs";
   const auto projection = [&](const char* name, int64_t outputs) {
-    torch::nn::Linear linear(torch::nn::LinearOptions(config.dim, outputs).bias(bias));
+    Linear linear(torch::nn::LinearOptions(config.dim, outputs).bias(bias));
     torch::nn::init::xavier_uniform_(linear->weight);
     if (bias) torch::nn::init::zeros_(linear->bias);
     return register_module(name, linear);

@@ -1,13 +1,12 @@
 #pragma once
 
-#include <torch/nn/modules/linear.h>
-
 #include <vector>
 
 #include "headloom/mechanisms/query_key_source.h"
 #include "headloom/mechanisms/registry.h"
 #include "headloom/mechanisms/symmetric/symmetric.h"
 #include "headloom/mechanisms/symmetric/symmetric_convert.h"
+#include "headloom/tensor/linear.h"
 
 namespace headloom {
 
@@ -94,7 +93,7 @@ class SymmetricMixer : public TokenMixer, public QueryKeySource {
   int64_t width_, query_heads_;
   std::string form_, decay_;
   bool caches_inputs_;
-  torch::nn::Linear q_proj_{nullptr}, v_proj_{nullptr}, out_proj_{nullptr};
+  Linear q_proj_{nullptr}, v_proj_{nullptr}, out_proj_{nullptr};
   Coefficient pairwise_, diagonal_, left_, right_;
 };
 

@@ -172,17 +172,16 @@ std::vector<int64_t> TalkingHeadsMixer::mix_shape(int64_t in, int64_t out) const
   return {groups_, in / groups_, out / groups_};
 }
 
-torch::nn::Linear TalkingHeadsMixer::dynamic(const char* name, int64_t in, int64_t out) {
+Linear TalkingHeadsMixer::dynamic(const char* name, int64_t in, int64_t out) {
   if (std::find(dynamic_.begin(), dynamic_.end(), name) == dynamic_.end()) return nullptr;
   return register_module(
-      name,
-      torch::nn::Linear(torch::nn::LinearOptions(config_.dim, in * out / groups_).bias(false)));
+      name, Linear(torch::nn::LinearOptions(config_.dim, in * out / groups_).bias(false)));
 }
 
 void TalkingHeadsMixer::make_parameters() {
   const int64_t dim = config_.dim, heads = config_.heads;
   const auto linear = [&](const char* name, int64_t in, int64_t out) {
-    return register_module(name, torch::nn::Linear(torch::nn::LinearOptions(in, out).bias(bias_)));
+    return register_module(name, Linear(torch::nn::LinearOptions(in, out).bias(bias_)));
   };
   q_proj_ = linear("q_proj", dim, key_heads_ * key_width_);
   k_proj_ = linear("k_proj", dim, key_heads_ * key_width_);
@@ -268,7 +267,7 @@ Tensor TalkingHeadsMixer::relative(int64_t queries, int64_t keys) const {
 }
 
 TalkingHeadsMixer::Memory TalkingHeadsMixer::remember(const Tensor& memory) {
-  const auto by_key = [&](torch::nn::Linear& projection, int64_t in, int64_t out) {
+  const auto by_key = [&](Linear& projection, int64_t in, int64_t out) {
     return projection ? projection(memory).unflatten(2, mix_shape(in, out)) : Tensor();
   };
   return {split_heads(k_proj_(memory), key_heads_), split_heads(v_proj_(memory), value_heads_),
@@ -277,7 +276,7 @@ TalkingHeadsMixer::Memory TalkingHeadsMixer::remember(const Tensor& memory) {
 
 Tensor TalkingHeadsMixer::attend(const Tensor& x, const Memory& memory, TalkingHeadsOptions options,
                                  const Tensor& query_padding) {
-  const auto by_query = [&](torch::nn::Linear& projection, int64_t in, int64_t out) {
+  const auto by_query = [&](Linear& projection, int64_t in, int64_t out) {
     return projection ? std::optional(projection(x).unflatten(2, mix_shape(in, out)))
                       : std::nullopt;
   };
@@ -338,8 +337,7 @@ double TalkingHeadsMixer::flops(int64_t length) const {
   const double keys = static_cast<double>(key_heads_ * key_width_);
   const double values = static_cast<double>(value_heads_ * value_width_);
   double per_token = 2 * dim * (2 * keys + 2 * values), per_pair = 2 * (keys + values);
-  const auto mix = [&](const Tensor& projection, const torch::nn::Linear& by_query,
-                       const torch::nn::Linear& by_key) {
+  const auto mix = [&](const Tensor& projection, const Linear& by_query, const Linear& by_key) {
     if (!projection.defined()) return;
     const double size = static_cast<double>(projection.numel());
     const int dynamic = (by_query ? 1 : 0) + (by_key ? 1 : 0);

@@ -1,10 +1,9 @@
 #pragma once
 
-#include <torch/nn/modules/linear.h>
-
 #include "headloom/mechanisms/query_key_source.h"
 #include "headloom/mechanisms/registry.h"
 #include "headloom/mechanisms/talking_heads/talking_heads.h"
+#include "headloom/tensor/linear.h"
 
 namespace headloom {
 
@@ -44,7 +43,7 @@ class TalkingHeadsMixer : public TokenMixer, public QueryKeySource {
   void make_parameters();
   void initialise_as_paper();
   void initialise_as_identity();
-  torch::nn::Linear dynamic(const char* name, int64_t in, int64_t out);
+  Linear dynamic(const char* name, int64_t in, int64_t out);
   std::vector<int64_t> mix_shape(int64_t in, int64_t out) const;
 
   Memory remember(const at::Tensor& memory);
@@ -59,8 +58,8 @@ class TalkingHeadsMixer : public TokenMixer, public QueryKeySource {
   std::string init_, mixing_, dropout_site_, relative_kind_;
   std::vector<std::string> dynamic_;
   int64_t buckets_, max_distance_;
-  torch::nn::Linear q_proj_{nullptr}, k_proj_{nullptr}, v_proj_{nullptr}, out_proj_{nullptr};
-  torch::nn::Linear x2l_{nullptr}, m2l_{nullptr}, x2w_{nullptr}, m2w_{nullptr};
+  Linear q_proj_{nullptr}, k_proj_{nullptr}, v_proj_{nullptr}, out_proj_{nullptr};
+  Linear x2l_{nullptr}, m2l_{nullptr}, x2w_{nullptr}, m2w_{nullptr};
   at::Tensor logits_proj_, weights_proj_, relative_bias_;
 };
 

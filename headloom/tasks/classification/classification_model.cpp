@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <torch/nn/init.h>
 
+#include "headloom/nn/dropout.h"
+
 // B batch, T tokens, C model width.
 namespace headloom::tasks::classification {
 
@@ -13,8 +15,8 @@ ClassificationModel::ClassificationModel(nn::TransformerConfig config, int64_t c
     : classes_(classes), pooling_(pooling), dropout_(config.dropout) {
   config.causal = false;
   encoder_ = register_module("encoder", std::make_shared<nn::Transformer>(config));
-  pooler_ = register_module("pooler", torch::nn::Linear(config.dim, config.dim));
-  classifier_ = register_module("classifier", torch::nn::Linear(config.dim, classes));
+  pooler_ = register_module("pooler", Linear(config.dim, config.dim));
+  classifier_ = register_module("classifier", Linear(config.dim, classes));
   for (const auto& layer : {pooler_, classifier_}) {
     torch::nn::init::xavier_uniform_(layer->weight);
     torch::nn::init::zeros_(layer->bias);
@@ -24,7 +26,7 @@ ClassificationModel::ClassificationModel(nn::TransformerConfig config, int64_t c
 Tensor ClassificationModel::classify(const Tensor& hidden, const Tensor& padding) {
   const Tensor pooled =
       pooling_ == Pooling::kFirst ? hidden.select(1, 0) : mean_of_tokens(hidden, padding);
-  return classifier_(at::dropout(at::tanh(pooler_(pooled)), dropout_, is_training()));
+  return classifier_(nn::dropout(at::tanh(pooler_(pooled)), dropout_, is_training()));
 }
 
 Tensor ClassificationModel::forward(const Batch& batch) {

@@ -1,9 +1,8 @@
 #pragma once
 
-#include <torch/nn/modules/linear.h>
-
 #include "headloom/tasks/pooling.h"
 #include "headloom/tasks/task.h"
+#include "headloom/tensor/linear.h"
 
 namespace headloom::tasks::classification {
 
@@ -27,7 +26,7 @@ class ClassificationModel : public Model {
   Pooling pooling_;
   double dropout_;
   std::shared_ptr<nn::Transformer> encoder_;
-  torch::nn::Linear pooler_{nullptr}, classifier_{nullptr};
+  Linear pooler_{nullptr}, classifier_{nullptr};
 };
 
 }  // namespace headloom::tasks::classification

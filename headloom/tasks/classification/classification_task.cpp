@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "headloom/base/check.h"
+#include "headloom/tasks/cross_entropy.h"
 #include "headloom/tasks/files.h"
 #include "headloom/tasks/metrics.h"
 #include "headloom/tasks/model_mode.h"
@@ -52,10 +53,6 @@ void cut(Ids& first, Ids& second, size_t room) {
   while (first.size() + second.size() > room) {
     (first.size() > second.size() ? first : second).pop_back();
   }
-}
-
-Tensor cross_entropy_sum(const Tensor& logits, const Tensor& targets) {
-  return at::cross_entropy_loss(logits.to(at::kFloat), targets, {}, at::Reduction::Sum);
 }
 
 Confusion confusion_of(const Totals& totals) {

@@ -7,6 +7,7 @@
 
 #include "headloom/base/check.h"
 #include "headloom/tasks/corpus.h"
+#include "headloom/tasks/cross_entropy.h"
 #include "headloom/tasks/files.h"
 #include "headloom/tasks/random.h"
 
@@ -34,9 +35,8 @@ class ByteModel : public Model {
   std::shared_ptr<nn::LanguageModel> model_;
 };
 
-Tensor cross_entropy_sum(const Tensor& logits, const Tensor& targets) {
-  return at::cross_entropy_loss(logits.to(at::kFloat).flatten(0, 1), targets.flatten(), {},
-                                at::Reduction::Sum);
+Tensor loss_sum(const Tensor& logits, const Tensor& targets) {
+  return cross_entropy_sum(logits.flatten(0, 1), targets.flatten());
 }
 
 // One row for each start: the bytes [start, start + length), and as targets those one further on.
@@ -148,11 +148,11 @@ Batch LanguageModelTask::validation_batch(int64_t index) const {
 }
 
 Loss LanguageModelTask::loss(const Tensor& logits, const Batch& batch) const {
-  return {cross_entropy_sum(logits, batch.targets), static_cast<double>(batch.targets.numel())};
+  return {loss_sum(logits, batch.targets), static_cast<double>(batch.targets.numel())};
 }
 
 void LanguageModelTask::measure(const Tensor& logits, const Batch& batch, Totals& totals) const {
-  totals["nats"] += cross_entropy_sum(logits, batch.targets).item<double>();
+  totals["nats"] += loss_sum(logits, batch.targets).item<double>();
   totals["bytes"] += static_cast<double>(batch.targets.numel());
 }
 

@@ -14,21 +14,21 @@ MaskedLanguageModel::MaskedLanguageModel(nn::TransformerConfig config, bool tie_
     : share_(share) {
   config.causal = false;
   encoder_ = register_module("encoder", std::make_shared<nn::Transformer>(config));
-  dense_ = register_module("dense", torch::nn::Linear(config.dim, config.dim));
+  dense_ = register_module("dense", Linear(config.dim, config.dim));
   torch::nn::init::xavier_uniform_(dense_->weight);
   torch::nn::init::zeros_(dense_->bias);
   norm_ = register_module("norm", nn::layer_norm(config.dim, config.norm_eps));
   bias_ = register_parameter("bias", at::zeros({config.vocabulary}));
   if (tie_embedding) return;
   output_ = register_module(
-      "output",
-      torch::nn::Linear(torch::nn::LinearOptions(config.dim, config.vocabulary).bias(false)));
+      "output", Linear(torch::nn::LinearOptions(config.dim, config.vocabulary).bias(false)));
   torch::nn::init::normal_(output_->weight, 0.0, 0.02);
 }
 
 Tensor MaskedLanguageModel::head(const Tensor& hidden) {
   const Tensor features = norm_(at::gelu(dense_(hidden)));
-  return at::linear(features, output_ ? output_->weight : encoder_->embedding()->weight, bias_);
+  return headloom::linear(features, output_ ? output_->weight : encoder_->embedding()->weight,
+                          bias_);
 }
 
 Tensor MaskedLanguageModel::forward(const Batch& batch) {

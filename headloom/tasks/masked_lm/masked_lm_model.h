@@ -1,9 +1,9 @@
 #pragma once
 
-#include <torch/nn/modules/linear.h>
 #include <torch/nn/modules/normalization.h>
 
 #include "headloom/tasks/task.h"
+#include "headloom/tensor/linear.h"
 
 // B batch, T tokens, M tokens to predict, C model width, V vocabulary.
 namespace headloom::tasks::masked_lm {
@@ -26,7 +26,7 @@ class MaskedLanguageModel : public Model {
 
   double share_;
   std::shared_ptr<nn::Transformer> encoder_;
-  torch::nn::Linear dense_{nullptr}, output_{nullptr};
+  Linear dense_{nullptr}, output_{nullptr};
   torch::nn::LayerNorm norm_{nullptr};
   at::Tensor bias_;
 };

@@ -7,6 +7,7 @@
 
 #include "headloom/base/check.h"
 #include "headloom/tasks/corpus.h"
+#include "headloom/tasks/cross_entropy.h"
 #include "headloom/tasks/files.h"
 #include "headloom/tasks/masked_lm/masked_lm_model.h"
 
@@ -62,10 +63,6 @@ std::vector<int32_t> stream_of(const Lines& lines, const text::Tokenizer& tokeni
 // [B, T] -> [M], the originals in the order of the rows.
 Tensor chosen_targets(const Batch& batch) {
   return batch.targets.masked_select(batch.targets != kNotPredicted);
-}
-
-Tensor cross_entropy_sum(const Tensor& logits, const Tensor& targets) {
-  return at::cross_entropy_loss(logits.to(at::kFloat), targets, {}, at::Reduction::Sum);
 }
 
 }  // namespace

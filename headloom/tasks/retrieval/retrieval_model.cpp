@@ -14,9 +14,9 @@ RetrievalModel::RetrievalModel(nn::TransformerConfig config, int64_t vocabulary,
     : pooling_(pooling), interactions_(interactions) {
   const int64_t inputs = (interactions ? 4 : 2) * config.dim, half = config.ffn / 2;
   encoder_ = register_module("encoder", make_encoder(config, vocabulary, pooling));
-  head_in_ = register_module("head_in", torch::nn::Linear(inputs, config.ffn));
-  head_middle_ = register_module("head_middle", torch::nn::Linear(config.ffn, half));
-  head_out_ = register_module("head_out", torch::nn::Linear(half, 2));
+  head_in_ = register_module("head_in", Linear(inputs, config.ffn));
+  head_middle_ = register_module("head_middle", Linear(config.ffn, half));
+  head_out_ = register_module("head_out", Linear(half, 2));
 }
 
 Tensor RetrievalModel::forward(const Batch& batch) {

@@ -1,9 +1,8 @@
 #pragma once
 
-#include <torch/nn/modules/linear.h>
-
 #include "headloom/tasks/pooling.h"
 #include "headloom/tasks/task.h"
+#include "headloom/tensor/linear.h"
 
 namespace headloom::tasks::retrieval {
 
@@ -21,7 +20,7 @@ class RetrievalModel : public Model {
   Pooling pooling_;
   bool interactions_;
   std::shared_ptr<nn::Transformer> encoder_;
-  torch::nn::Linear head_in_{nullptr}, head_middle_{nullptr}, head_out_{nullptr};
+  Linear head_in_{nullptr}, head_middle_{nullptr}, head_out_{nullptr};
 };
 
 }  // namespace headloom::tasks::retrieval

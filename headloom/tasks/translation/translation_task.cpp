@@ -6,8 +6,8 @@
 #include <cmath>
 
 #include "headloom/base/check.h"
+#include "headloom/tasks/cross_entropy.h"
 #include "headloom/tasks/files.h"
-#include "headloom/tasks/smoothed_loss.h"
 #include "headloom/tasks/translation/translation_model.h"
 #include "headloom/tasks/translation/translator.h"
 #include "headloom/text/chrf.h"
@@ -228,15 +228,15 @@ Batch TranslationTask::validation_batch(int64_t index) const {
 }
 
 Loss TranslationTask::loss(const Tensor& logits, const Batch& batch) const {
-  return {smoothed_cross_entropy(logits.flatten(0, 1), batch.targets.flatten(),
-                                 options_.label_smoothing),
-          static_cast<double>(batch.token_count)};
+  return {
+      cross_entropy_sum(logits.flatten(0, 1), batch.targets.flatten(), options_.label_smoothing),
+      static_cast<double>(batch.token_count)};
 }
 
 void TranslationTask::measure(const Tensor& logits, const Batch& batch, Totals& totals) const {
   const Tensor targets = batch.targets.flatten();
   const Tensor rows = logits.flatten(0, 1);  // [B T, V]
-  totals["nats"] += smoothed_cross_entropy(rows, targets, 0.0).item<double>();
+  totals["nats"] += cross_entropy_sum(rows, targets, 0.0).item<double>();
   totals["right"] += rows.argmax(1).eq(targets).sum().item<double>();
   totals["tokens"] += static_cast<double>(batch.token_count);
 }

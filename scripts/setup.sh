@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(build-essential cmake ninja-build ccache libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
-          libutf8proc-dev libgtest-dev libgmock-dev libbenchmark-dev python3-venv)
+          libutf8proc-dev libtcmalloc-minimal4 libgtest-dev libgmock-dev libbenchmark-dev python3-venv)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 

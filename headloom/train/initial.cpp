@@ -1,5 +1,6 @@
 #include "headloom/train/initial.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <map>
@@ -44,6 +45,17 @@ NamedTensors weights_of_run(const std::string& folder) {
   return weights;
 }
 
+// Whether both are the table of one formula, of different lengths: sinusoidal positions of another
+// max_length. The model's own is right then.
+bool is_same_table(const at::Tensor& own, const at::Tensor& given) {
+  if (own.requires_grad() || own.dim() != 2 || given.dim() != 2 || own.size(1) != given.size(1) ||
+      own.scalar_type() != given.scalar_type()) {
+    return false;
+  }
+  const int64_t rows = std::min(own.size(0), given.size(0));
+  return at::equal(own.narrow(0, 0, rows), given.narrow(0, 0, rows));
+}
+
 std::string form(const at::Tensor& tensor) {
   return cat(tensor.scalar_type(), ' ', tensor.sizes());
 }
@@ -81,6 +93,8 @@ InitialReport load_initial(const std::string& path, torch::nn::Module& model) {
     const auto found = given.find(name);
     if (found == given.end()) {
       report.fresh.push_back(name);
+    } else if (is_same_table(target, found->second)) {
+      report.loaded.push_back(name);
     } else if (form(found->second) != form(target)) {
       problems.push_back(cat(name, " is ", form(found->second), " instead of ", form(target)));
     } else {

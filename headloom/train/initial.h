@@ -24,7 +24,8 @@ struct InitialReport {
   std::string text(const std::string& path) const;
 };
 
-// Copies weights into the parameters and buffers of the same names. Those of the model that have
+// Copies weights into the parameters and buffers of the same names; sinusoidal positions may have
+// been made for another max_length. Those of the model that have
 // none stay as they are (a new head), and surplus ones are left out (an old head). Refuses, with
 // all names, other shapes or dtypes, and weights of which nothing fits; nothing is copied then.
 InitialReport load_initial(const std::string& path, torch::nn::Module& model);

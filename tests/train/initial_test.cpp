@@ -129,6 +129,17 @@ TEST_F(Initial, TrainsFromARunWithItsTokenizer) {
       3);
 }
 
+TEST_F(Initial, SinusoidalPositionsMayHaveAnotherLength) {
+  run("mlm.toml", "mlm", {"model.positions=sinusoidal"});
+  const auto longer = classifier({"model.positions=sinusoidal", "model.max_length=48"});
+  EXPECT_THAT(load_initial(folder_.file("mlm"), *longer).loaded, Contains("encoder.positions"));
+  EXPECT_EQ(longer->named_buffers()["encoder.positions"].size(0), 48);
+  // Learned ones are weights.
+  const auto learned = classifier({"model.max_length=48"});
+  EXPECT_THAT(message_of([&] { load_initial(folder_.file("mlm"), *learned); }),
+              HasSubstr("encoder.positions is Float [32, 16] instead of Float [48, 16]"));
+}
+
 TEST_F(Initial, TakesASafetensorsFile) {
   const auto source = classifier(), target = classifier();
   write_safetensors(folder_.file("weights.safetensors"), model_tensors(*source));

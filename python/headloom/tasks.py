@@ -284,6 +284,8 @@ class TranslationModel(nn.Module):
                 encoder_layers=config.layers,
                 decoder_layers=recipe["model"].get("decoder_layers", 0) or config.layers,
                 norm=config.norm,
+                norm_type=config.norm_type,
+                norm_eps=config.norm_eps,
                 positions=config.positions,
                 max_length=config.max_length,
                 activation=config.activation,

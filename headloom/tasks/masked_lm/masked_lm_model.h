@@ -1,7 +1,6 @@
 #pragma once
 
 #include <torch/nn/modules/linear.h>
-#include <torch/nn/modules/normalization.h>
 
 #include "headloom/tasks/task.h"
 
@@ -27,7 +26,7 @@ class MaskedLanguageModel : public Model {
   double share_;
   std::shared_ptr<nn::Transformer> encoder_;
   torch::nn::Linear dense_{nullptr}, output_{nullptr};
-  torch::nn::LayerNorm norm_{nullptr};
+  nn::Norm norm_{nullptr};
   at::Tensor bias_;
 };
 

@@ -26,6 +26,8 @@ nn::EncoderDecoderConfig encoder_decoder_config(const nn::TransformerConfig& mod
   config.encoder_layers = model.layers;
   config.decoder_layers = parts.decoder_layers == 0 ? model.layers : parts.decoder_layers;
   config.norm = model.norm;
+  config.norm_type = model.norm_type;
+  config.norm_eps = model.norm_eps;
   config.positions = model.positions;
   config.max_length = model.max_length;
   config.activation = model.activation;

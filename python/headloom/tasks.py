@@ -257,9 +257,9 @@ class ClassificationModel(nn.Module):
     "share_embeddings tie_output beam length_penalty length_alpha length_ratio length_extra "
     "no_repeat_ngram bleu_tokenizer split_compounds bleu_lowercase",
 )
-class TranslationModel(nn.Module):
-    """The model of the task translation: source [B, S] and target [B, T] -> logits [B, T, V]. ``model`` is a
-    :class:`headloom.nn.EncoderDecoder`; the ids are those of the tokenizers in the run's folder."""
+class EncoderDecoderModel(nn.Module):
+    """The model of the task translation: source [B, S] and target [B, T] -> logits [B, T, V]. ``model`` is a :class:`headloom.nn.EncoderDecoder`; the ids are those of the
+    tokenizers in the run's folder."""
 
     def __init__(self, config):
         super().__init__()

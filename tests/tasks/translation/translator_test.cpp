@@ -1,6 +1,6 @@
-#include "headloom/tasks/translation/translator.h"
+#include "headloom/tasks/translator.h"
 
-#include "headloom/tasks/translation/translation_model.h"
+#include "headloom/tasks/encoder_decoder_model.h"
 #include "tests/tasks/translation/translation_support.h"
 
 namespace headloom::tasks::translation {

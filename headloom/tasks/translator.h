@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "headloom/tasks/task.h"
-#include "headloom/tasks/translation/pairs.h"
+#include "headloom/tasks/vocabularies.h"
 
-namespace headloom::tasks::translation {
+namespace headloom::tasks {
 
 // Translates lines of text: tokens, batches of similar lengths, beam search, text again.
 class Translator {
@@ -41,4 +41,11 @@ class Translator {
   at::Device device_;
 };
 
-}  // namespace headloom::tasks::translation
+// As TextTranslator::translate(), by a model of encoder_decoder_model.h.
+std::vector<std::vector<Translation>> translate_lines(Model& model,
+                                                      const Vocabularies& vocabularies,
+                                                      const std::vector<std::string>& lines,
+                                                      const TranslateOptions& options,
+                                                      int64_t first_line);
+
+}  // namespace headloom::tasks

@@ -1,11 +1,12 @@
-#include "headloom/tasks/translation/translator.h"
+#include "headloom/tasks/translator.h"
 
 #include <algorithm>
 
 #include "headloom/base/check.h"
+#include "headloom/tasks/encoder_decoder_model.h"
 #include "headloom/tasks/files.h"
 
-namespace headloom::tasks::translation {
+namespace headloom::tasks {
 namespace {
 
 // One line is one translation, whatever the model writes. Tokenizers may put a space before the
@@ -111,4 +112,13 @@ std::optional<std::vector<std::vector<Translation>>> Translator::operator()(
   return results;
 }
 
-}  // namespace headloom::tasks::translation
+std::vector<std::vector<Translation>> translate_lines(Model& model,
+                                                      const Vocabularies& vocabularies,
+                                                      const std::vector<std::string>& lines,
+                                                      const TranslateOptions& options,
+                                                      int64_t first_line) {
+  const Translator translator(encoder_decoder_of(model), vocabularies, options);
+  return *translator(lines, first_line, [] { return false; });
+}
+
+}  // namespace headloom::tasks

@@ -250,6 +250,15 @@ class ClassificationModel(nn.Module):
         return self.classifier(pooled)
 
 
+_T5 = "sentinels decoder_start tie_output "
+
+
+@_task(
+    "span_corruption",
+    "path validation_path train_fraction validation_limit context noise_density mean_span "
+    + _T5
+    + _TOKENIZER,
+)
 @_task(
     "translation",
     "tokenizer source_tokenizer target_tokenizer train_source train_target validation_source "
@@ -258,7 +267,8 @@ class ClassificationModel(nn.Module):
     "no_repeat_ngram bleu_tokenizer split_compounds bleu_lowercase",
 )
 class EncoderDecoderModel(nn.Module):
-    """The model of the task translation: source [B, S] and target [B, T] -> logits [B, T, V]. ``model`` is a :class:`headloom.nn.EncoderDecoder`; the ids are those of the
+    """The model of the tasks translation and span_corruption: source [B, S] and target [B, T]
+    -> logits [B, T, V]. ``model`` is a :class:`headloom.nn.EncoderDecoder`; the ids are those of the
     tokenizers in the run's folder."""
 
     def __init__(self, config):

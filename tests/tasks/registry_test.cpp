@@ -16,7 +16,7 @@ TEST(TaskRegistry, NamesEveryTask) {
   }
   EXPECT_THAT(names, ::testing::ElementsAre("byte_text", "classification", "graph", "image",
                                             "language_model", "listops", "masked_lm", "pathfinder",
-                                            "retrieval", "translation"));
+                                            "retrieval", "span_corruption", "translation"));
 }
 
 TEST(TaskRegistry, MakesTasksByName) {

@@ -260,6 +260,12 @@ _T5 = "sentinels decoder_start tie_output "
     + _TOKENIZER,
 )
 @_task(
+    "text_to_text",
+    "format train_file validation_file max_length metric bucket_batches negative positive "
+    + _T5
+    + _TOKENIZER,
+)
+@_task(
     "translation",
     "tokenizer source_tokenizer target_tokenizer train_source train_target validation_source "
     "validation_target test_source test_target vocabulary evaluate_on max_tokens longest label_smoothing "
@@ -267,7 +273,7 @@ _T5 = "sentinels decoder_start tie_output "
     "no_repeat_ngram bleu_tokenizer split_compounds bleu_lowercase",
 )
 class EncoderDecoderModel(nn.Module):
-    """The model of the tasks translation and span_corruption: source [B, S] and target [B, T]
+    """The model of the tasks translation, span_corruption and text_to_text: source [B, S] and target [B, T]
     -> logits [B, T, V]. ``model`` is a :class:`headloom.nn.EncoderDecoder`; the ids are those of the
     tokenizers in the run's folder."""
 

@@ -113,7 +113,7 @@ int translate_command(const Arguments& arguments) {
       train::load_run(arguments.folder, arguments.overrides, arguments.weights);
   const auto* translator = dynamic_cast<const tasks::TextTranslator*>(run.task.get());
   HEADLOOM_CHECK(translator, "translate", "a run of a task that translates",
-                 cat("task ", run.task->name()), "Train a translation model.");
+                 cat("task ", run.task->name()), "Train a model of translation or text_to_text.");
   tasks::TranslateOptions options = arguments.translate;
   options.beam = beam_options(arguments, translator->beam_options());
   int64_t sentences = 0;

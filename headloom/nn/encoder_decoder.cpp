@@ -51,9 +51,11 @@ EncoderDecoder::EncoderDecoder(const EncoderDecoderConfig& config) : config_(con
   encoder_ = make_blocks("encoder", /*decoder=*/false);
   decoder_ = make_blocks("decoder", /*decoder=*/true);
   if (config.norm == "pre") {
-    const torch::nn::LayerNormOptions options({config.dim});
-    encoder_norm_ = register_module("encoder_norm", torch::nn::LayerNorm(options));
-    decoder_norm_ = register_module("decoder_norm", torch::nn::LayerNorm(options));
+    const auto norm = [&](const char* name) {
+      return register_module(name, Norm(config.norm_type, config.dim, config.norm_eps));
+    };
+    encoder_norm_ = norm("encoder_norm");
+    decoder_norm_ = norm("decoder_norm");
   }
   if (!config.tie_output) {
     output_ = register_module(
@@ -68,6 +70,8 @@ EncoderDecoder::Blocks EncoderDecoder::make_blocks(const char* name, bool decode
   block.dim = config_.dim;
   block.ffn = config_.ffn;
   block.norm = config_.norm;
+  block.norm_type = config_.norm_type;
+  block.norm_eps = config_.norm_eps;
   block.activation = config_.activation;
   block.dropout = config_.dropout;
   block.ffn_dropout = config_.ffn_dropout;

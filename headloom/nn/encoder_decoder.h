@@ -20,7 +20,9 @@ struct EncoderDecoderConfig {
   std::string norm = "post";             // "post" or "pre" (with final norms)
   std::string positions = "sinusoidal";  // "sinusoidal", "learned" or "none"
   int64_t max_length = 1024;             // longest sequence on either side
-  std::string activation = "relu";       // "relu" or "gelu"
+  std::string norm_type = "layer";       // "layer" or "rms" (norm.h), all norms
+  double norm_eps = 1e-5;                // of all norms
+  std::string activation = "relu";       // "relu", "gelu" or "gated_gelu" (transformer_block.h)
   double dropout = 0.1;                  // after embeddings, each mixer and each feed-forward part
   double ffn_dropout = 0.0;              // after the activation
   bool share_embeddings = false;  // one table for source and target: the vocabularies are equal
@@ -90,8 +92,8 @@ class EncoderDecoder : public torch::nn::Module {
   torch::nn::Embedding source_embedding_{nullptr}, target_embedding_{nullptr};
   at::Tensor source_positions_, target_positions_;  // undefined when positions are "none"
   Blocks encoder_, decoder_;
-  torch::nn::LayerNorm encoder_norm_{nullptr}, decoder_norm_{nullptr};  // pre-norm only
-  Linear output_{nullptr};                                              // absent when tied
+  Norm encoder_norm_{nullptr}, decoder_norm_{nullptr};  // pre-norm only
+  Linear output_{nullptr};                              // absent when tied
 };
 
 }  // namespace headloom::nn

@@ -28,7 +28,10 @@ void check_config(const EncoderDecoderConfig& config) {
   check_positive(kWhere, "max_length", config.max_length);
   check_choice(kWhere, "norm", config.norm, {"post", "pre"});
   check_choice(kWhere, "positions", config.positions, {"sinusoidal", "learned", "none"});
-  check_choice(kWhere, "activation", config.activation, {"relu", "gelu"});
+  check_choice(kWhere, "norm_type", config.norm_type, {"layer", "rms"});
+  HEADLOOM_CHECK(config.norm_eps > 0.0, kWhere, "norm_eps above 0",
+                 cat("norm_eps = ", config.norm_eps));
+  check_choice(kWhere, "activation", config.activation, {"relu", "gelu", "gated_gelu"});
   check_probability(kWhere, "dropout", config.dropout);
   check_probability(kWhere, "ffn_dropout", config.ffn_dropout);
   check_mixer("encoder_mixer", config.encoder_mixer, config.dim);

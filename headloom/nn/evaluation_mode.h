@@ -7,12 +7,21 @@
 
 namespace headloom::nn {
 
-// Evaluation mode while it lives. Submodules may be in different modes, so each is remembered.
+// Evaluation mode while it lives. Submodules may be in different modes, so each is remembered. A
+// model that is in evaluation mode already is not touched, so that several threads may use it.
 class EvaluationMode {
  public:
   explicit EvaluationMode(torch::nn::Module& model) {
-    model.apply([&](torch::nn::Module& part) { modes_.emplace_back(&part, part.is_training()); });
-    model.eval();
+    bool any = false;
+    model.apply([&](torch::nn::Module& part) {
+      modes_.emplace_back(&part, part.is_training());
+      any = any || part.is_training();
+    });
+    if (any) {
+      model.eval();
+    } else {
+      modes_.clear();
+    }
   }
   // train() is recursive and apply() visits parents first, so the innermost has the last word.
   ~EvaluationMode() {

@@ -25,6 +25,7 @@ BlockConfig block_config(const TransformerConfig& config, int64_t layer) {
   block.dim = config.dim;
   block.ffn = config.ffn;
   block.norm = config.norm;
+  block.norm_type = config.norm_type;
   block.activation = config.activation;
   block.dropout = config.dropout;
   block.layer = layer;
@@ -55,7 +56,8 @@ Transformer::Transformer(const TransformerConfig& config) : config_(config) {
     torch::nn::init::normal_(segment_table_, 0.0, kEmbeddingDeviation);
   }
   if (config.embedding_norm) {
-    embedding_norm_ = register_module("embedding_norm", layer_norm(config.dim, config.norm_eps));
+    embedding_norm_ =
+        register_module("embedding_norm", Norm(config.norm_type, config.dim, config.norm_eps));
   }
   const auto list = register_module("blocks", std::make_shared<torch::nn::ModuleListImpl>());
   for (int64_t layer = 0; layer < config.layers; ++layer) {
@@ -63,7 +65,8 @@ Transformer::Transformer(const TransformerConfig& config) : config_(config) {
     list->push_back(blocks_.back());
   }
   if (config.norm == "pre") {
-    final_norm_ = register_module("final_norm", layer_norm(config.dim, config.norm_eps));
+    final_norm_ =
+        register_module("final_norm", Norm(config.norm_type, config.dim, config.norm_eps));
   }
 }
 

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <torch/nn/modules/embedding.h>
-#include <torch/nn/modules/normalization.h>
 
 #include <memory>
 #include <string>
@@ -37,7 +36,8 @@ struct TransformerConfig {
   int64_t segments = 0;               // kinds of tokens with a vector each (BERT's token types)
   bool embedding_norm = false;        // a norm between the embedding and the blocks
   double norm_eps = 1e-5;             // of all norms
-  std::string activation = "gelu";    // "gelu" (exact, by the error function) or "relu"
+  std::string norm_type = "layer";    // "layer" or "rms" (norm.h), all norms
+  std::string activation = "gelu";    // "gelu" (exact, by the error function), "relu", "gated_gelu"
   double dropout = 0.0;               // after embedding, each mixer and each feed-forward part
   double mixing_dropout = 0.0;        // on the mixing weights
   bool causal = false;
@@ -92,9 +92,9 @@ class Transformer : public torch::nn::Module {
   torch::nn::Embedding embedding_{nullptr};
   at::Tensor position_table_;  // [max_length, C]; undefined when positions are "none"
   at::Tensor segment_table_;   // [segments, C]; undefined without segments
-  torch::nn::LayerNorm embedding_norm_{nullptr};
+  Norm embedding_norm_{nullptr};
   std::vector<std::shared_ptr<TransformerBlock>> blocks_;
-  torch::nn::LayerNorm final_norm_{nullptr};  // pre-norm only
+  Norm final_norm_{nullptr};  // pre-norm only
 };
 
 }  // namespace headloom::nn

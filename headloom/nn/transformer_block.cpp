@@ -13,10 +13,10 @@ namespace {
 
 using at::Tensor;
 
-Linear xavier_linear(int64_t in, int64_t out) {
-  Linear linear(in, out);
+Linear xavier_linear(int64_t in, int64_t out, bool bias) {
+  Linear linear(torch::nn::LinearOptions(in, out).bias(bias));
   torch::nn::init::xavier_uniform_(linear->weight);
-  torch::nn::init::zeros_(linear->bias);
+  if (bias) torch::nn::init::zeros_(linear->bias);
   return linear;
 }
 
@@ -39,24 +39,25 @@ void scale_output(const TokenMixer& mixer, double scale) {
 
 }  // namespace
 
-torch::nn::LayerNorm layer_norm(int64_t dim, double eps) {
-  return torch::nn::LayerNorm(torch::nn::LayerNormOptions({dim}).eps(eps));
-}
-
 TransformerBlock::TransformerBlock(const BlockConfig& config)
     : pre_norm_(config.norm == "pre"),
       gelu_(config.activation == "gelu"),
       dropout_(config.dropout),
       ffn_dropout_(config.ffn_dropout) {
-  mixer_norm_ = register_module("mixer_norm", layer_norm(config.dim, config.norm_eps));
+  const auto norm = [&](const char* name) {
+    return register_module(name, Norm(config.norm_type, config.dim, config.norm_eps));
+  };
+  const bool gated = config.activation == "gated_gelu";
+  mixer_norm_ = norm("mixer_norm");
   mixer_ = register_module("mixer", build(config, config.mixer, config.causal));
   if (config.cross) {
-    cross_norm_ = register_module("cross_norm", layer_norm(config.dim, config.norm_eps));
+    cross_norm_ = norm("cross_norm");
     cross_ = register_module("cross", build(config, *config.cross, /*causal=*/false));
   }
-  ffn_norm_ = register_module("ffn_norm", layer_norm(config.dim, config.norm_eps));
-  ffn_in_ = register_module("ffn_in", xavier_linear(config.dim, config.ffn));
-  ffn_out_ = register_module("ffn_out", xavier_linear(config.ffn, config.dim));
+  ffn_norm_ = norm("ffn_norm");
+  ffn_in_ = register_module("ffn_in", xavier_linear(config.dim, config.ffn, !gated));
+  if (gated) ffn_gate_ = register_module("ffn_gate", xavier_linear(config.dim, config.ffn, false));
+  ffn_out_ = register_module("ffn_out", xavier_linear(config.ffn, config.dim, !gated));
   if (!pre_norm_) return;
 
   const torch::NoGradGuard no_grad;
@@ -72,12 +73,15 @@ Tensor TransformerBlock::drop(const Tensor& x, double p) const {
 }
 
 Tensor TransformerBlock::feed_forward(const Tensor& x) {
-  const Tensor hidden = ffn_in_(x);  // [B, T, ffn]
-  return ffn_out_(drop(gelu_ ? torch::gelu(hidden) : torch::relu(hidden), ffn_dropout_));
+  const Tensor linear = ffn_in_(x);  // [B, T, ffn]
+  const Tensor hidden = ffn_gate_ ? torch::gelu(ffn_gate_(x), "tanh") * linear
+                        : gelu_   ? torch::gelu(linear)
+                                  : torch::relu(linear);
+  return ffn_out_(drop(hidden, ffn_dropout_));
 }
 
 template <class Term>
-Tensor TransformerBlock::add(const Tensor& x, torch::nn::LayerNorm& norm, const Term& term) {
+Tensor TransformerBlock::add(const Tensor& x, Norm& norm, const Term& term) {
   return pre_norm_ ? x + drop(term(norm(x)), dropout_) : norm(x + drop(term(x), dropout_));
 }
 
@@ -109,8 +113,9 @@ Tensor TransformerBlock::step(const Tensor& x, MixerState& state, const MixerSta
 }
 
 double TransformerBlock::flops(int64_t length) const {
+  const double matrices = ffn_gate_ ? 3.0 : 2.0;
   const double feed_forward =
-      4.0 * static_cast<double>(length) * static_cast<double>(ffn_in_->weight.numel());
+      2.0 * matrices * static_cast<double>(length) * static_cast<double>(ffn_in_->weight.numel());
   return mixer_->flops(length) + (cross_ ? cross_->flops(length) : 0.0) + feed_forward;
 }
 

@@ -1,19 +1,16 @@
 #pragma once
 
-#include <torch/nn/modules/normalization.h>
-
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "headloom/base/options.h"
 #include "headloom/mechanisms/token_mixer.h"
+#include "headloom/nn/norm.h"
 #include "headloom/tensor/linear.h"
 
 // B batch, T tokens, n new tokens, S memory tokens, C model width.
 namespace headloom::nn {
-
-torch::nn::LayerNorm layer_norm(int64_t dim, double eps);
 
 // A mechanism and how it is set up.
 struct MixerChoice {
@@ -26,7 +23,8 @@ struct MixerChoice {
 struct BlockConfig {
   int64_t dim = 0, ffn = 0;         // C and the hidden width of the feed-forward part
   std::string norm = "pre";         // "pre" or "post"
-  std::string activation = "gelu";  // "gelu" or "relu"
+  std::string norm_type = "layer";  // "layer" or "rms"
+  std::string activation = "gelu";  // "gelu", "relu" or "gated_gelu"
   double dropout = 0.0;             // after each mixer and each feed-forward part
   double ffn_dropout = 0.0;         // after the activation
   int64_t layer = 0, layers = 1;
@@ -44,8 +42,10 @@ struct Memory {
 
 // Two terms, or three with a cross mixer, each added to x: the mixer, the cross mixer, the
 // feed-forward part. Pre-norm: x + dropout(term(norm(x))). Post-norm: norm(x + dropout(term(x))).
-// ffn(x) = dropout(activation(x W1 + b1)) W2 + b2. Parameters mixer_norm.*, mixer.*, cross_norm.*,
-// cross.*, ffn_norm.*, ffn_in.* [ffn, C], ffn_out.* [C, ffn].
+// ffn(x) = dropout(activation(x W1 + b1)) W2 + b2; with "gated_gelu", as T5 1.1 has it (Shazeer,
+// 2020, GLU Variants Improve Transformer), dropout(gelu(x Wg) * (x W1)) W2 without biases and with
+// GELU's form by tanh. Parameters mixer_norm.*, mixer.*, cross_norm.*, cross.*, ffn_norm.*
+// (norm.h), ffn_in.* [ffn, C], ffn_gate.weight [ffn, C] when gated, ffn_out.* [C, ffn].
 class TransformerBlock : public torch::nn::Module {
  public:
   explicit TransformerBlock(const BlockConfig& config);
@@ -65,15 +65,15 @@ class TransformerBlock : public torch::nn::Module {
 
  private:
   template <class Term>
-  at::Tensor add(const at::Tensor& x, torch::nn::LayerNorm& norm, const Term& term);
+  at::Tensor add(const at::Tensor& x, Norm& norm, const Term& term);
   at::Tensor feed_forward(const at::Tensor& x);
   at::Tensor drop(const at::Tensor& x, double p) const;
 
   bool pre_norm_, gelu_;
   double dropout_, ffn_dropout_;
   std::shared_ptr<TokenMixer> mixer_, cross_;
-  torch::nn::LayerNorm mixer_norm_{nullptr}, cross_norm_{nullptr}, ffn_norm_{nullptr};
-  Linear ffn_in_{nullptr}, ffn_out_{nullptr};
+  Norm mixer_norm_{nullptr}, cross_norm_{nullptr}, ffn_norm_{nullptr};
+  Linear ffn_in_{nullptr}, ffn_gate_{nullptr}, ffn_out_{nullptr};
 };
 
 }  // namespace headloom::nn

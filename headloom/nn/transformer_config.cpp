@@ -25,7 +25,8 @@ void check_config(const TransformerConfig& config) {
                  cat("norm_eps = ", config.norm_eps));
   check_choice(kWhere, "norm", config.norm, {"pre", "post"});
   check_choice(kWhere, "positions", config.positions, {"learned", "sinusoidal", "none"});
-  check_choice(kWhere, "activation", config.activation, {"gelu", "relu"});
+  check_choice(kWhere, "norm_type", config.norm_type, {"layer", "rms"});
+  check_choice(kWhere, "activation", config.activation, {"gelu", "relu", "gated_gelu"});
   check_probability(kWhere, "dropout", config.dropout);
   check_probability(kWhere, "mixing_dropout", config.mixing_dropout);
   find_mechanism(config.mixer);

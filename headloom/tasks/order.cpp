@@ -73,4 +73,17 @@ std::vector<std::vector<int64_t>> batches_by_length(const std::vector<int64_t>& 
   return batches;
 }
 
+std::vector<int64_t> lengths_of(const std::vector<std::vector<int64_t>>& rows) {
+  std::vector<int64_t> lengths;
+  for (const auto& row : rows) lengths.push_back(static_cast<int64_t>(row.size()));
+  return lengths;
+}
+
+int64_t mean_length(const std::vector<std::vector<int64_t>>& rows) {
+  const std::vector<int64_t> lengths = lengths_of(rows);
+  const int64_t total = std::accumulate(lengths.begin(), lengths.end(), int64_t{0});
+  const auto count = static_cast<int64_t>(rows.size());
+  return count == 0 ? 0 : (total + count / 2) / count;
+}
+
 }  // namespace headloom::tasks

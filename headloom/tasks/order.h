@@ -36,4 +36,8 @@ class EpochOrder {
 std::vector<std::vector<int64_t>> batches_by_length(const std::vector<int64_t>& lengths,
                                                     int64_t batch_size);
 
+std::vector<int64_t> lengths_of(const std::vector<std::vector<int64_t>>& rows);
+// The mean length, rounded; of no rows, 0.
+int64_t mean_length(const std::vector<std::vector<int64_t>>& rows);
+
 }  // namespace headloom::tasks

@@ -9,7 +9,9 @@
 #include "headloom/tasks/masked_lm/masked_lm_task.h"
 #include "headloom/tasks/pathfinder/pathfinder_task.h"
 #include "headloom/tasks/retrieval/retrieval_task.h"
+#include "headloom/tasks/span_corruption/span_corruption_task.h"
 #include "headloom/tasks/task.h"
+#include "headloom/tasks/text_to_text/text_to_text_task.h"
 #include "headloom/tasks/translation/translation_task.h"
 
 namespace headloom::tasks {
@@ -34,9 +36,9 @@ void refuse_parts(const std::string& where, const EncoderDecoderParts& parts) {
 
 const std::vector<TaskEntry>& all_tasks() {
   static const std::vector<TaskEntry> tasks = {
-      byte_text_entry(),      classification_entry(), graph_entry(),     image_entry(),
-      language_model_entry(), listops_entry(),        masked_lm_entry(), pathfinder_entry(),
-      retrieval_entry(),      translation_entry()};
+      byte_text_entry(),      classification_entry(),  graph_entry(),        image_entry(),
+      language_model_entry(), listops_entry(),         masked_lm_entry(),    pathfinder_entry(),
+      retrieval_entry(),      span_corruption_entry(), text_to_text_entry(), translation_entry()};
   return tasks;
 }
 

@@ -14,6 +14,7 @@ Batch Batch::to(at::Device device) const {
   batch.tokens = moved(tokens, device);
   batch.targets = moved(targets, device);
   batch.decoder_tokens = moved(decoder_tokens, device);
+  batch.choices = moved(choices, device);
   batch.segments = moved(segments, device);
   batch.masks.key_padding_mask = moved(masks.key_padding_mask, device);
   batch.masks.cu_seqlens = moved(masks.cu_seqlens, device);

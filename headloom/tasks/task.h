@@ -23,6 +23,9 @@ struct Batch {
   at::Tensor targets;  // [B] classes, or [B, T] tokens with -100 where there is nothing to predict
   Masks masks;
   at::Tensor decoder_tokens;  // [B, T'] int64, what the decoder of an encoder-decoder model reads
+  // [K, T'] int64 with -100 behind: texts whose probabilities after each source are asked for. The
+  // decoder tokens are then theirs, [K, T'].
+  at::Tensor choices;
   at::Tensor segments;      // [B, T] int64: 0 in the first text, 1 in the second; may be undefined
   int64_t token_count = 0;  // without padding
 

@@ -49,20 +49,23 @@ TokenizerOptions read_tokenizer_options(OptionReader& reader, const std::string&
   return options;
 }
 
+std::optional<text::Tokenizer> stored_tokenizer(const TokenizerOptions& options,
+                                                const TaskConfig& config,
+                                                const std::string& where) {
+  const std::optional<std::filesystem::path> found = find_tokenizer(options, config);
+  if (!found) return std::nullopt;
+  text::Tokenizer tokenizer = text::Tokenizer::parse(read_file(*found), found->string());
+  HEADLOOM_CHECK(
+      tokenizer.size() <= options.vocabulary, where,
+      cat("vocabulary of at least ", tokenizer.size(), ", the tokens of ", found->string()),
+      cat(options.vocabulary), "Change task.vocabulary, or name another tokenizer.");
+  return tokenizer;
+}
+
 text::Tokenizer open_tokenizer(const TokenizerOptions& options, const TaskConfig& config,
                                const std::function<void(text::TokenizerTrainer&)>& add_text,
                                const std::string& where) {
-  const std::filesystem::path stated = resolve(config.base_folder, options.file);
-  const bool named = !options.file.empty();
-  const std::optional<std::filesystem::path> found = find_tokenizer(options, config);
-  if (found) {
-    text::Tokenizer tokenizer = text::Tokenizer::parse(read_file(*found), found->string());
-    HEADLOOM_CHECK(
-        tokenizer.size() <= options.vocabulary, where,
-        cat("vocabulary of at least ", tokenizer.size(), ", the tokens of ", found->string()),
-        cat(options.vocabulary), "Change task.vocabulary, or name another tokenizer.");
-    return tokenizer;
-  }
+  if (auto stored = stored_tokenizer(options, config, where)) return std::move(*stored);
   text::TokenizerTrainerOptions trainer_options;
   trainer_options.algorithm = options.algorithm;
   trainer_options.size = options.vocabulary;
@@ -70,7 +73,9 @@ text::Tokenizer open_tokenizer(const TokenizerOptions& options, const TaskConfig
   text::TokenizerTrainer trainer(trainer_options);
   add_text(trainer);
   text::Tokenizer tokenizer = trainer.train();
-  if (named) write_file(stated, tokenizer.to_json());
+  if (!options.file.empty()) {
+    write_file(resolve(config.base_folder, options.file), tokenizer.to_json());
+  }
   return tokenizer;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "headloom/base/options.h"
@@ -24,6 +25,10 @@ TokenizerOptions read_tokenizer_options(OptionReader& reader, const std::string&
 
 // The name of a run's tokenizer in its folder.
 constexpr const char* kKeptTokenizer = "tokenizer.json";
+
+// The tokenizer that is there already, by open_tokenizer()'s rule, or nothing.
+std::optional<text::Tokenizer> stored_tokenizer(const TokenizerOptions& options,
+                                                const TaskConfig& config, const std::string& where);
 
 // The tokenizer that the run kept, else that of the file, else, without a name, that of the run
 // that the first weights come from. When there is none, one is learned from what `add_text` adds,

@@ -76,12 +76,13 @@ void visit_fields(AnyRecipe& r, Visitor& visitor) {
   visitor.number("heads", r.model.heads, kOneOrMore);
   visitor.number("ffn", r.model.ffn, kOneOrMore);
   visitor.choice("norm", r.model.norm, {"pre", "post"});
+  visitor.choice("norm_type", r.model.norm_type, {"layer", "rms"});
   visitor.choice("positions", r.model.positions, {"learned", "sinusoidal", "none"});
   visitor.number("max_length", r.model.max_length, kOneOrMore);
   visitor.number("segments", r.model.segments, kNotNegative);
   visitor.flag("embedding_norm", r.model.embedding_norm);
   visitor.number("norm_eps", r.model.norm_eps, kPositive);
-  visitor.choice("activation", r.model.activation, {"gelu", "relu"});
+  visitor.choice("activation", r.model.activation, {"gelu", "relu", "gated_gelu"});
   visitor.number("dropout", r.model.dropout, kShareBelowOne);
   visitor.number("mixing_dropout", r.model.mixing_dropout, kShareBelowOne);
   visitor.number("ffn_dropout", r.parts.ffn_dropout, kShareBelowOne);

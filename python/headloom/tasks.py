@@ -250,6 +250,21 @@ class ClassificationModel(nn.Module):
         return self.classifier(pooled)
 
 
+_T5 = "sentinels decoder_start tie_output "
+
+
+@_task(
+    "span_corruption",
+    "path validation_path train_fraction validation_limit context noise_density mean_span "
+    + _T5
+    + _TOKENIZER,
+)
+@_task(
+    "text_to_text",
+    "format train_file validation_file max_length metric bucket_batches negative positive "
+    + _T5
+    + _TOKENIZER,
+)
 @_task(
     "translation",
     "tokenizer source_tokenizer target_tokenizer train_source train_target validation_source "
@@ -257,9 +272,10 @@ class ClassificationModel(nn.Module):
     "share_embeddings tie_output beam length_penalty length_alpha length_ratio length_extra "
     "no_repeat_ngram bleu_tokenizer split_compounds bleu_lowercase",
 )
-class TranslationModel(nn.Module):
-    """The model of the task translation: source [B, S] and target [B, T] -> logits [B, T, V]. ``model`` is a
-    :class:`headloom.nn.EncoderDecoder`; the ids are those of the tokenizers in the run's folder."""
+class EncoderDecoderModel(nn.Module):
+    """The model of the tasks translation, span_corruption and text_to_text: source [B, S] and target [B, T]
+    -> logits [B, T, V]. ``model`` is a :class:`headloom.nn.EncoderDecoder`; the ids are those of the
+    tokenizers in the run's folder."""
 
     def __init__(self, config):
         super().__init__()
@@ -284,6 +300,8 @@ class TranslationModel(nn.Module):
                 encoder_layers=config.layers,
                 decoder_layers=recipe["model"].get("decoder_layers", 0) or config.layers,
                 norm=config.norm,
+                norm_type=config.norm_type,
+                norm_eps=config.norm_eps,
                 positions=config.positions,
                 max_length=config.max_length,
                 activation=config.activation,

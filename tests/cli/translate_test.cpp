@@ -162,15 +162,34 @@ TEST_F(Translate, InspectShowsEachPart) {
   }
 }
 
+// A run of one step in the folder of the task's name.
+Outcome train_a_step(const std::string& task, const fs::path& folder) {
+  const std::string recipe = HEADLOOM_SOURCE_DIR "/recipes/smoke/" + task + ".toml";
+  return run_command({"train", recipe, "--folder", task, "--quiet", "--set", "train.steps=1",
+                      "--set", "train.validate_every=1"},
+                     folder);
+}
+
 TEST_F(Translate, OtherTasksDoNotTranslate) {
-  const Outcome trained =
-      run_command({"train", HEADLOOM_SOURCE_DIR "/recipes/smoke/listops.toml", "--folder", "other",
-                   "--quiet", "--set", "train.steps=1", "--set", "train.validate_every=1"},
-                  folder_->path());
+  for (const std::string task : {"listops", "span_corruption"}) {
+    const Outcome trained = train_a_step(task, folder_->path());
+    ASSERT_EQ(trained.exit_code, 0) << trained.err;
+    const Outcome outcome = run_command({"translate", task}, folder_->path(), "one\n");
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_THAT(outcome.err, HasSubstr("a run of a task that translates; found task " + task));
+  }
+}
+
+TEST_F(Translate, TextToTextAnswersLines) {
+  const Outcome trained = train_a_step("text_to_text", folder_->path());
   ASSERT_EQ(trained.exit_code, 0) << trained.err;
-  const Outcome outcome = run_command({"translate", "other"}, folder_->path(), "one\n");
-  EXPECT_EQ(outcome.exit_code, 2);
-  EXPECT_THAT(outcome.err, HasSubstr("a run of a task that translates; found task listops"));
+  const Outcome outcome = run_command({"translate", "text_to_text"}, folder_->path(),
+                                      "sst2 sentence: a warm rug\n\nsst2 sentence: it tears\n");
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  const auto lines = lines_of(outcome.out);
+  ASSERT_THAT(lines, SizeIs(3));
+  EXPECT_EQ(lines[1], "");
+  EXPECT_EQ(run_command({"inspect", "text_to_text"}, folder_->path()).exit_code, 0);
 }
 
 }  // namespace

@@ -300,6 +300,70 @@ def test_translation_has_the_commands_figures(folder, tmp_path, overrides):
     assert command.evaluate(tmp_path / "same") == figures
 
 
+def answers(tokenizer, words):
+    """What a decoder reads and predicts of each word: [K, T], the latter with -100 behind."""
+    pad, end = tokenizer.token_to_id("[PAD]"), tokenizer.token_to_id("[SEP]")
+    rows = [tokenizer.encode(word, add_special_tokens=False).ids for word in words]
+    padded = torch.nn.utils.rnn.pad_sequence
+    read = padded([torch.tensor([pad, *row]) for row in rows], True, padding_value=pad)
+    return read, padded([torch.tensor([*row, end]) for row in rows], True, padding_value=-100)
+
+
+T5_SHAPE = (
+    "model.norm_type=rms",
+    "model.activation=gated_gelu",
+    "model.positions=none",
+    "task.tie_output=false",
+)
+
+
+@pytest.mark.parametrize("overrides", [(), T5_SHAPE], ids=("plain", "t5"))
+def test_text_to_text_has_the_commands_figures(folder, overrides):
+    tokenizers = pytest.importorskip("tokenizers")
+    run = folder / f"text-to-text-{len(overrides)}"
+    command.train("text_to_text", run, *overrides)
+    model = headloom.load(run)
+    tokenizer = tokenizers.Tokenizer.from_file(str(run / "tokenizer.json"))
+    read, predicted = answers(tokenizer, ("negative", "positive"))
+    path = command.ROOT / "recipes/smoke/data/reviews_dev.tsv"
+    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+    scores = torch.zeros(len(rows), 2)
+    for row, (text, _) in enumerate(rows):
+        ids = tokenizer.encode(f"sst2 sentence: {text}", add_special_tokens=False).ids
+        assert len(ids) < 48, "nothing is cut"
+        source = torch.tensor([[*ids, tokenizer.token_to_id("[SEP]")]])
+        with torch.no_grad():
+            logits = model(source.expand(2, -1), read)  # [K, T, V]
+        nats = functional.cross_entropy(
+            logits.transpose(1, 2), predicted, ignore_index=-100, reduction="none"
+        )
+        scores[row] = -nats.sum(1)
+    labels = torch.tensor([int(label) for _, label in rows])
+    figures = command.evaluate(run)
+    torch.testing.assert_close(
+        float(functional.cross_entropy(scores, labels)), figures["loss"], atol=0, rtol=1e-5
+    )
+    right = float((scores.argmax(1) == labels).double().mean())
+    assert right == pytest.approx(figures["accuracy"])
+
+
+def test_span_corruption_goes_there_and_back(folder, tmp_path):
+    """Its validation spans are the task's own; the command must read back what Python wrote."""
+    run = folder / "spans"
+    command.train("span_corruption", run, *T5_SHAPE)
+    model = headloom.load(run)
+    source, target = torch.randint(400, (2, 9)), torch.randint(400, (2, 5))
+    assert model(source, target).shape == (2, 5, 400 + 20)
+    headloom.save(model, tmp_path / "same")
+    figures = command.evaluate(run)
+    assert command.evaluate(tmp_path / "same") == figures
+    with torch.no_grad():
+        model.model.output.weight.zero_()
+    headloom.save(headloom_copy(model, run), tmp_path / "uniform")
+    uniform = command.evaluate(tmp_path / "uniform")
+    assert uniform["perplexity"] == pytest.approx(420, rel=1e-5) != figures["perplexity"]
+
+
 def headloom_copy(model, run):
     """The weights of a model in one that was just loaded from a run."""
     fresh = headloom.load(run)

@@ -14,9 +14,10 @@ TEST(TaskRegistry, NamesEveryTask) {
     EXPECT_FALSE(entry.summary.empty()) << entry.name;
     EXPECT_FALSE(entry.options.empty()) << entry.name;
   }
-  EXPECT_THAT(names, ::testing::ElementsAre("byte_text", "classification", "graph", "image",
-                                            "language_model", "listops", "masked_lm", "pathfinder",
-                                            "retrieval", "translation"));
+  EXPECT_THAT(
+      names, ::testing::ElementsAre("byte_text", "classification", "graph", "image",
+                                    "language_model", "listops", "masked_lm", "pathfinder",
+                                    "retrieval", "span_corruption", "text_to_text", "translation"));
 }
 
 TEST(TaskRegistry, MakesTasksByName) {

@@ -24,6 +24,7 @@ namespace fs = std::filesystem;
 using at::Tensor;
 using ::testing::Contains;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::UnorderedElementsAre;
 
 constexpr const char* kModel = R"(
@@ -59,6 +60,27 @@ vocabulary = 90
 context = 16
 )",
                           kModel));
+    write("spans.toml", cat(R"(
+[task]
+name = "span_corruption"
+path = "text.txt"
+vocabulary = 90
+sentinels = 5
+context = 24
+)",
+                            kModel));
+    write("answer.toml", cat(R"(
+[task]
+name = "text_to_text"
+train_file = "rows.tsv"
+validation_file = "rows.tsv"
+negative = "looms"
+positive = "threads"
+vocabulary = 90
+sentinels = 5
+max_length = 32
+)",
+                             kModel));
     write("classify.toml", cat(R"(
 [task]
 name = "classification"
@@ -79,9 +101,13 @@ max_length = 32
     options.quiet = true;
     return train::train(load_recipe(folder_.file(recipe), overrides), options);
   }
-  std::shared_ptr<tasks::Model> classifier(const std::vector<std::string>& overrides = {}) {
-    const Recipe recipe = load_recipe(folder_.file("classify.toml"), overrides);
+  std::shared_ptr<tasks::Model> model_of(const std::string& name,
+                                         const std::vector<std::string>& overrides = {}) {
+    const Recipe recipe = load_recipe(folder_.file(name), overrides);
     return train::make_task(recipe)->make_model(recipe.model);
+  }
+  std::shared_ptr<tasks::Model> classifier(const std::vector<std::string>& overrides = {}) {
+    return model_of("classify.toml", overrides);
   }
 
   const testing::TemporaryFolder folder_;
@@ -138,6 +164,23 @@ TEST_F(Initial, SinusoidalPositionsMayHaveAnotherLength) {
   const auto learned = classifier({"model.max_length=48"});
   EXPECT_THAT(message_of([&] { load_initial(folder_.file("mlm"), *learned); }),
               HasSubstr("encoder.positions is Float [32, 16] instead of Float [48, 16]"));
+}
+
+TEST_F(Initial, AnEncoderDecoderLoadsWhole) {
+  run("spans.toml", "spans");
+  const auto model = model_of("answer.toml");
+  const InitialReport report = load_initial(folder_.file("spans"), *model);
+  EXPECT_THAT(report.fresh, IsEmpty());
+  EXPECT_THAT(report.unused, IsEmpty());
+  EXPECT_THAT(report.loaded, Contains("model.decoder.0.cross.q_proj.weight"));
+  const std::string kept = tasks::read_file(fs::path(folder_.file("spans")) / "tokenizer.json");
+  run("answer.toml", "answers", {"model.initial=spans"});
+  EXPECT_EQ(tasks::read_file(fs::path(folder_.file("answers")) / "tokenizer.json"), kept);
+  EXPECT_THAT(
+      message_of([&] {
+        load_initial(folder_.file("spans"), *model_of("answer.toml", {"task.sentinels=6"}));
+      }),
+      HasSubstr("model.source_embedding.weight is Float [95, 16] instead of Float [96, 16]"));
 }
 
 TEST_F(Initial, TakesASafetensorsFile) {

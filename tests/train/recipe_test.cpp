@@ -96,8 +96,8 @@ Recipe unusual_recipe() {
                     {"list", std::vector<int64_t>{-1, 2}},
                     {"empty", std::vector<int64_t>{}},
                     {"odd key", "tab\tline\nquote\" back\\ \x7f é"}};
-  r.model = {0,    96,   3,      6,   100, "post", "none",        77, 2,
-             true, 1e-3, "relu", 0.1, 0.2, false,  "dot_product", {}};
+  r.model = {0,    96,    3,      6,   100, "post", "none",        77, 2, true,
+             1e-3, "rms", "relu", 0.1, 0.2, false,  "dot_product", {}};
   r.optimizer = {"adam", 0.1 + 0.2, 0.7, 0.97, 1e-7, 0.3};
   r.schedule = {"inverse_sqrt", 4, 5, 0.6};
   r.train = {6, 7, 8, 9, 1.5, "bfloat16", 0.99, 10, 11, 12, 13, 14, "cuda", 15};
@@ -122,6 +122,7 @@ TEST(Recipe, RoundTripsExactly) {
   EXPECT_EQ(b.model.norm, "post");
   EXPECT_EQ(b.model.positions, "none");
   EXPECT_EQ(b.model.max_length, 77);
+  EXPECT_EQ(b.model.norm_type, "rms");
   EXPECT_EQ(b.model.activation, "relu");
   EXPECT_EQ(b.model.dropout, 0.1);
   EXPECT_EQ(b.model.mixing_dropout, 0.2);

@@ -6,8 +6,8 @@
 #include <numeric>
 
 #include "headloom/base/check.h"
+#include "headloom/tasks/binary_metrics.h"
 #include "headloom/tasks/cross_entropy.h"
-#include "headloom/tasks/files.h"
 #include "headloom/tasks/metrics.h"
 #include "headloom/tasks/model_mode.h"
 
@@ -24,40 +24,13 @@ constexpr const char* kWhere = "task classification";
 
 ClassificationOptions read_options(OptionReader& reader) {
   ClassificationOptions options;
-  std::vector<std::string> names;
-  for (const Format& format : formats()) names.push_back(format.name);
-  const std::string name = reader.choice("format", names[0], names);
-  options.format = *std::find_if(formats().begin(), formats().end(),
-                                 [&](const Format& format) { return format.name == name; });
-  options.train_file = reader.text("train_file", options.train_file);
-  options.validation_file = reader.text("validation_file", options.validation_file);
+  options.glue = read_glue_options(reader);
   options.tokenizer = read_tokenizer_options(reader, kWhere);
-  options.max_length = reader.integer("max_length", options.max_length);
-  options.bucket_batches = reader.integer("bucket_batches", options.bucket_batches);
   options.pooling =
       reader.choice("pooling", "cls", {"cls", "mean"}) == "cls" ? Pooling::kFirst : Pooling::kMean;
-  options.metric = reader.choice("metric", options.metric, {"accuracy", "f1", "matthews"});
   options.samples = reader.integer("samples", options.samples);
   reader.done();
   return options;
-}
-
-Ids lengths_of(const std::vector<Ids>& rows) {
-  Ids lengths;
-  for (const Ids& row : rows) lengths.push_back(static_cast<int64_t>(row.size()));
-  return lengths;
-}
-
-// Cuts the longer one until both together have `room` tokens.
-void cut(Ids& first, Ids& second, size_t room) {
-  while (first.size() + second.size() > room) {
-    (first.size() > second.size() ? first : second).pop_back();
-  }
-}
-
-Confusion confusion_of(const Totals& totals) {
-  return {totals.at("true_positive"), totals.at("false_positive"), totals.at("false_negative"),
-          totals.at("true_negative")};
 }
 
 }  // namespace
@@ -65,36 +38,31 @@ Confusion confusion_of(const Totals& totals) {
 ClassificationTask::ClassificationTask(const TaskConfig& config,
                                        const ClassificationOptions& options)
     : config_(config), options_(options) {
-  HEADLOOM_CHECK(!options.train_file.empty(), kWhere, "train_file", "none");
-  HEADLOOM_CHECK(!options.validation_file.empty(), kWhere, "validation_file", "none");
-  HEADLOOM_CHECK(options.bucket_batches >= 1, kWhere, "bucket_batches of at least 1",
-                 cat(options.bucket_batches));
+  check_glue_options(options.glue, kWhere);
   HEADLOOM_CHECK(options.samples == 0 || options.samples >= 2, kWhere,
                  "samples of 0, or of at least 2 for a test to compare", cat(options.samples));
-  // Three special tokens and a token of each sentence.
-  HEADLOOM_CHECK(options.max_length >= 8, kWhere, "max_length of at least 8",
-                 cat(options.max_length));
 }
 
 std::shared_ptr<Model> ClassificationTask::make_model(nn::TransformerConfig config) const {
-  HEADLOOM_CHECK(config.max_length >= options_.max_length, kWhere,
-                 cat("model.max_length of at least task.max_length, ", options_.max_length),
+  HEADLOOM_CHECK(config.max_length >= options_.glue.max_length, kWhere,
+                 cat("model.max_length of at least task.max_length, ", options_.glue.max_length),
                  cat(config.max_length));
   config.vocabulary = options_.tokenizer.vocabulary;
   return std::make_shared<ClassificationModel>(
-      std::move(config), static_cast<int64_t>(options_.format.labels.size()), options_.pooling);
+      std::move(config), static_cast<int64_t>(options_.glue.format.labels.size()),
+      options_.pooling);
 }
 
-ClassificationTask::Examples ClassificationTask::encode(const std::vector<Row>& rows,
+ClassificationTask::Examples ClassificationTask::encode(const std::vector<ClassifiedTexts>& rows,
                                                         const text::Tokenizer& tokenizer) const {
-  const bool pairs = options_.format.sentences.size() == 2;
+  const bool pairs = options_.glue.format.pairs();
   const size_t special = (pairs ? tokenizer.frame({}, {}) : tokenizer.frame({})).ids.size();
-  const size_t room = static_cast<size_t>(options_.max_length) - special;
+  const size_t room = static_cast<size_t>(options_.glue.max_length) - special;
   Examples examples;
-  for (const Row& row : rows) {
+  for (const ClassifiedTexts& row : rows) {
     Ids first = tokenizer.encode(row.sentences[0]);
     Ids second = pairs ? tokenizer.encode(row.sentences[1]) : Ids();
-    cut(first, second, room);
+    cut_longer(first, second, room);
     text::Encoding framed = pairs ? tokenizer.frame(first, second) : tokenizer.frame(first);
     examples.tokens.push_back(std::move(framed.ids));
     examples.segments.push_back(std::move(framed.types));
@@ -104,33 +72,24 @@ ClassificationTask::Examples ClassificationTask::encode(const std::vector<Row>& 
 }
 
 ClassificationTask::Data ClassificationTask::read() const {
-  const auto load_file = [&](const std::string& file) {
-    return load(resolve(config_.base_folder, file), options_.format);
-  };
-  const std::vector<Row> train = load_file(options_.train_file);
-  std::vector<Row> validation = load_file(options_.validation_file);
+  GlueRows rows = load_glue(options_.glue, config_);
   Data data;
   data.tokenizer = std::make_unique<text::Tokenizer>(open_tokenizer(
       options_.tokenizer, config_,
-      [&](text::TokenizerTrainer& trainer) {
-        for (const Row& row : train) {
-          for (const std::string& sentence : row.sentences) trainer.add(sentence);
-        }
-      },
-      kWhere));
+      [&](text::TokenizerTrainer& trainer) { add_sentences(rows.train, trainer); }, kWhere));
   const text::Tokenizer& tokenizer = *data.tokenizer;
   data.pad = tokenizer.need_id(Role::kPad, kWhere);
   const int64_t begin = tokenizer.need_id(Role::kBegin, kWhere);
   const Ids frame = tokenizer.frame({}).ids;
   HEADLOOM_CHECK(!frame.empty() && frame[0] == begin, kWhere,
                  "a tokenizer whose post_processor puts its begin token first", "another");
-  data.train = encode(train, tokenizer);
-  data.validation = encode(validation, tokenizer);
+  data.train = encode(rows.train, tokenizer);
+  data.validation = encode(rows.validation, tokenizer);
   data.order = std::make_unique<EpochOrder>(lengths_of(data.train.tokens), config_.batch_size,
-                                            options_.bucket_batches, config_.seed);
+                                            options_.glue.bucket_batches, config_.seed);
   data.validation_batches =
       batches_by_length(lengths_of(data.validation.tokens), config_.batch_size);
-  data.validation_rows = std::move(validation);
+  data.validation_rows = std::move(rows.validation);
   return data;
 }
 
@@ -186,15 +145,7 @@ Loss ClassificationTask::loss(const Tensor& logits, const Batch& batch) const {
 }
 
 void ClassificationTask::measure(const Tensor& logits, const Batch& batch, Totals& totals) const {
-  const Tensor found = logits.argmax(1) == 1, wanted = batch.targets == 1;
-  const auto count = [](const Tensor& rows) { return rows.sum().item<double>(); };
-  totals["nats"] += cross_entropy_sum(logits, batch.targets).item<double>();
-  totals["examples"] += static_cast<double>(batch.targets.size(0));
-  add_calibration(logits.softmax(1), batch.targets, totals);
-  totals["true_positive"] += count(found.logical_and(wanted));
-  totals["false_positive"] += count(found.logical_and(wanted.logical_not()));
-  totals["false_negative"] += count(wanted.logical_and(found.logical_not()));
-  totals["true_negative"] += count(found.logical_or(wanted).logical_not());
+  add_binary(logits, batch.targets, totals);
 }
 
 void ClassificationTask::keep(const std::string& run_folder) const {
@@ -202,12 +153,7 @@ void ClassificationTask::keep(const std::string& run_folder) const {
 }
 
 Metrics ClassificationTask::metrics(const Totals& totals) const {
-  const Confusion counts = confusion_of(totals);
-  return {{"loss", totals.at("nats") / totals.at("examples")},
-          {"accuracy", accuracy(counts)},
-          {"f1", f1(counts)},
-          {"matthews", matthews(counts)},
-          {"ece", expected_calibration_error(totals)}};
+  return binary_metrics(totals);
 }
 
 std::string ClassificationTask::metrics_note() const {
@@ -268,11 +214,7 @@ Tensor ClassificationTask::forward_rows(Model& model, const Tensor& rows) const 
 }
 
 int64_t ClassificationTask::typical_length() const {
-  const Examples& examples = data().validation;
-  int64_t total = 0;
-  for (const Ids& tokens : examples.tokens) total += static_cast<int64_t>(tokens.size());
-  const auto count = static_cast<int64_t>(examples.tokens.size());
-  return (total + count / 2) / count;
+  return mean_length(data().validation.tokens);
 }
 
 }  // namespace classification
@@ -281,13 +223,8 @@ TaskEntry classification_entry() {
   return {
       "classification",
       "two classes of sentences or pairs of them, in GLUE's file shapes",
-      cat("format (sst2): sst2, mrpc or rte\n"
-          "train_file, validation_file (required): GLUE's train.tsv and dev.tsv\n",
-          kTokenizerHelp,
-          "max_length (128): tokens, special ones included; longer texts are cut\n"
+      cat(kGlueHelp, kTokenizerHelp,
           "pooling (cls): cls (the first token) or mean (over the tokens)\n"
-          "metric (accuracy): accuracy, f1 or matthews, by which runs are compared\n"
-          "bucket_batches (16): batches whose rows are sorted by length together; 1 does not sort\n"
           "samples (20): passes with dropout, of which measures of uncertainty are taken at the "
           "end; "
           "0: none"),

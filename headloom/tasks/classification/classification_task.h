@@ -3,9 +3,8 @@
 #include <memory>
 #include <mutex>
 
-#include "headloom/tasks/classification/binary_metrics.h"
 #include "headloom/tasks/classification/classification_model.h"
-#include "headloom/tasks/classification/glue.h"
+#include "headloom/tasks/glue.h"
 #include "headloom/tasks/order.h"
 #include "headloom/tasks/tokenizer_options.h"
 
@@ -16,14 +15,10 @@ TaskEntry classification_entry();
 namespace classification {
 
 struct ClassificationOptions {
-  Format format;
-  std::string train_file, validation_file;
+  GlueOptions glue;
   TokenizerOptions tokenizer;
-  int64_t max_length = 128;  // tokens, special ones included
-  int64_t bucket_batches = 16;
   Pooling pooling = Pooling::kFirst;
-  std::string metric = "accuracy";  // the main one
-  int64_t samples = 20;             // of a model with dropout, for the closing metrics; 0: none
+  int64_t samples = 20;  // of a model with dropout, for the closing metrics; 0: none
 };
 
 // Sorts a sentence, or a pair of them, into two classes, in GLUE's file shapes. Texts are framed by
@@ -52,7 +47,7 @@ class ClassificationTask : public Task, public TextClassifier {
   Loss loss(const at::Tensor& logits, const Batch& batch) const override;
   void measure(const at::Tensor& logits, const Batch& batch, Totals& totals) const override;
   Metrics metrics(const Totals& totals) const override;
-  MainMetric main_metric() const override { return {options_.metric, true}; }
+  MainMetric main_metric() const override { return {options_.glue.metric, true}; }
   std::optional<Metrics> closing_metrics(Model& model,
                                          const std::function<bool()>& stop) const override;
   std::string metrics_note() const override;
@@ -74,13 +69,13 @@ class ClassificationTask : public Task, public TextClassifier {
     std::unique_ptr<text::Tokenizer> tokenizer;
     int64_t pad = 0;
     Examples train, validation;
-    std::vector<Row> validation_rows;
+    std::vector<ClassifiedTexts> validation_rows;
     std::unique_ptr<EpochOrder> order;
     std::vector<std::vector<int64_t>> validation_batches;
   };
   const Data& data() const;
   Data read() const;
-  Examples encode(const std::vector<Row>& rows, const text::Tokenizer& tokenizer) const;
+  Examples encode(const std::vector<ClassifiedTexts>& rows, const text::Tokenizer& tokenizer) const;
   Batch batch_of(const Examples& examples, const std::vector<int64_t>& rows, int64_t pad) const;
 
   TaskConfig config_;

@@ -17,7 +17,7 @@ MaskedLanguageModel::MaskedLanguageModel(nn::TransformerConfig config, bool tie_
   dense_ = register_module("dense", Linear(config.dim, config.dim));
   torch::nn::init::xavier_uniform_(dense_->weight);
   torch::nn::init::zeros_(dense_->bias);
-  norm_ = register_module("norm", nn::layer_norm(config.dim, config.norm_eps));
+  norm_ = register_module("norm", nn::Norm("layer", config.dim, config.norm_eps));
   bias_ = register_parameter("bias", at::zeros({config.vocabulary}));
   if (tie_embedding) return;
   output_ = register_module(

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <torch/nn/modules/normalization.h>
-
 #include "headloom/tasks/task.h"
 #include "headloom/tensor/linear.h"
 
@@ -27,7 +25,7 @@ class MaskedLanguageModel : public Model {
   double share_;
   std::shared_ptr<nn::Transformer> encoder_;
   Linear dense_{nullptr}, output_{nullptr};
-  torch::nn::LayerNorm norm_{nullptr};
+  nn::Norm norm_{nullptr};
   at::Tensor bias_;
 };
 

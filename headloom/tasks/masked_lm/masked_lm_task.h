@@ -5,7 +5,7 @@
 
 #include "headloom/tasks/masked_lm/masking.h"
 #include "headloom/tasks/task.h"
-#include "headloom/tasks/tokenizer_options.h"
+#include "headloom/tasks/token_streams.h"
 
 namespace headloom::tasks {
 
@@ -14,23 +14,17 @@ TaskEntry masked_lm_entry();
 namespace masked_lm {
 
 struct MaskedLmOptions {
-  std::string path;             // a text file or a folder of them
-  std::string validation_path;  // empty: the last lines of path
-  double train_fraction = 0.9;  // of the lines, without a validation_path
-  TokenizerOptions tokenizer;
+  CorpusOptions corpus;
   int64_t context = 128;  // tokens a sequence, the begin token included
   double mask_probability = 0.15;
-  int64_t validation_limit = 0;  // sequences that are used; 0 uses all
   bool tie_embedding = true;
 };
 
-// Fills in the tokens of a text that were masked (masking.h). The lines of a text, but for blank
-// ones, follow each other, each with the tokenizer's end token; a sequence is its begin token and
-// context - 1 tokens of that stream. Training sequences start anywhere, uniformly, and are masked
-// anew each time. Validation cuts its stream into sequences that do not overlap, leaving out what
-// does not fill one; a sequence's mask depends on its number alone, so that figures of all models,
-// seeds and batch sizes are about the same tokens. Metrics over the predicted tokens: loss (nats),
-// accuracy, perplexity. Text and tokenizer are read when the first batch is asked for.
+// Fills in the tokens of a text that were masked (masking.h). A sequence is the tokenizer's begin
+// token and a window of context - 1 tokens of running text (token_streams.h). Training windows are
+// masked anew each time; a validation window's mask depends on its number alone, so that figures of
+// all models, seeds and batch sizes are about the same tokens. Metrics over the predicted tokens:
+// loss (nats), accuracy, perplexity. Text and tokenizer are read when the first batch is asked for.
 class MaskedLmTask : public Task {
  public:
   MaskedLmTask(const TaskConfig& config, const MaskedLmOptions& options);
@@ -53,15 +47,12 @@ class MaskedLmTask : public Task {
 
  private:
   struct Data {
-    std::unique_ptr<text::Tokenizer> tokenizer;
+    TokenStreams streams;
     std::unique_ptr<Masking> masking;
-    int64_t begin = 0;                       // the token
-    std::vector<int32_t> train, validation;  // streams
-    int64_t sequences = 0;                   // of the validation
+    int64_t begin = 0;  // the token
   };
   const Data& data() const;
   Data read() const;
-  void make_masking(Data& data) const;
   Batch batch_of(const std::vector<int32_t>& stream, const std::vector<int64_t>& starts) const;
 
   TaskConfig config_;

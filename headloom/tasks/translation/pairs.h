@@ -1,31 +1,12 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <filesystem>
-#include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "headloom/text/tokenizer.h"
+#include "headloom/tasks/vocabularies.h"
 
-// B batch, S source tokens, T target tokens.
 namespace headloom::tasks::translation {
-
-// The tokenizers of both languages, one and the same for a joint vocabulary, and what they call
-// begin, end and padding.
-struct Vocabularies {
-  std::shared_ptr<const text::Tokenizer> source, target;
-  int64_t source_end = 0, target_begin = 0, target_end = 0;
-  int64_t source_pad = 0;      // fills rows; any token serves, for padding is masked
-  std::vector<int64_t> never;  // special tokens that no translation holds
-  bool is_joint() const { return source == target; }
-};
-// Refuses tokenizers without an end, or a target's without a begin. `where` starts the message.
-Vocabularies make_vocabularies(std::shared_ptr<const text::Tokenizer> source,
-                               std::shared_ptr<const text::Tokenizer> target,
-                               const std::string& where);
 
 // Token ids of many texts, one after the other in memory.
 class TokenRows {
@@ -33,7 +14,7 @@ class TokenRows {
   void add(const std::vector<int64_t>& ids);
   int64_t size() const { return static_cast<int64_t>(begins_.size()) - 1; }
   int64_t length(int64_t row) const { return begins_[row + 1] - begins_[row]; }
-  const int32_t* row(int64_t row) const { return ids_.data() + begins_[row]; }
+  std::vector<int64_t> row(int64_t row) const;
 
  private:
   std::vector<int32_t> ids_;
@@ -55,10 +36,5 @@ struct TokenPairs {
   int64_t size() const { return source.size(); }
 };
 TokenPairs tokenize(const LinePairs& lines, const Vocabularies& vocabularies);
-
-// Rows of source tokens with their end, [B, S], filled up with `pad`; and where they are filled,
-// [B, S] bool, undefined when nowhere.
-std::pair<at::Tensor, at::Tensor> source_batch(const std::vector<std::vector<int64_t>>& rows,
-                                               const Vocabularies& vocabularies);
 
 }  // namespace headloom::tasks::translation

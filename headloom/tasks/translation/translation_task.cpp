@@ -3,13 +3,12 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "headloom/base/check.h"
-#include "headloom/tasks/cross_entropy.h"
+#include "headloom/tasks/encoder_decoder_model.h"
 #include "headloom/tasks/files.h"
-#include "headloom/tasks/translation/translation_model.h"
-#include "headloom/tasks/translation/translator.h"
+#include "headloom/tasks/target_metrics.h"
+#include "headloom/tasks/translator.h"
 #include "headloom/text/chrf.h"
 #include "headloom/text/tokenizer_trainer.h"
 
@@ -31,16 +30,13 @@ int64_t length_with_end(const TokenRows& rows, int64_t row) {
 // The pairs that training takes: no empty side, and none too long.
 TokenPairs trainable(const TokenPairs& all, int64_t longest) {
   TokenPairs kept;
-  const auto ids = [](const TokenRows& rows, int64_t row) {
-    return std::vector<int64_t>(rows.row(row), rows.row(row) + rows.length(row));
-  };
   for (int64_t row = 0; row < all.size(); ++row) {
     const int64_t shorter = std::min(all.source.length(row), all.target.length(row));
     const int64_t longer =
         std::max(length_with_end(all.source, row), length_with_end(all.target, row));
     if (shorter == 0 || longer > longest) continue;
-    kept.source.add(ids(all.source, row));
-    kept.target.add(ids(all.target, row));
+    kept.source.add(all.source.row(row));
+    kept.target.add(all.target.row(row));
   }
   return kept;
 }
@@ -127,7 +123,7 @@ std::shared_ptr<Model> TranslationTask::make_model(nn::TransformerConfig config)
   model.target_vocabulary = vocabularies_.target->size();
   model.share_embeddings = options_.share_embeddings;
   model.tie_output = options_.tie_output;
-  return std::make_shared<TranslationModel>(model);
+  return std::make_shared<EncoderDecoderModel>(model);
 }
 
 std::unique_ptr<TokenBatches> TranslationTask::batches_of(const TokenPairs& pairs) const {
@@ -184,30 +180,12 @@ const TranslationTask::Evaluation& TranslationTask::evaluation() const {
 }
 
 Batch TranslationTask::make_batch(const TokenPairs& pairs, const std::vector<int64_t>& rows) const {
-  std::vector<std::vector<int64_t>> sources;
-  int64_t width = 0;  // T
-  Batch batch;
+  TokenLists sources, targets;
   for (const int64_t row : rows) {
-    const int32_t* source = pairs.source.row(row);
-    sources.emplace_back(source, source + pairs.source.length(row));
-    width = std::max(width, length_with_end(pairs.target, row));
-    batch.token_count += length_with_end(pairs.target, row);
+    sources.push_back(pairs.source.row(row));
+    targets.push_back(pairs.target.row(row));
   }
-  std::tie(batch.tokens, batch.masks.key_padding_mask) = source_batch(sources, vocabularies_);
-  const auto count = static_cast<int64_t>(rows.size());
-  batch.decoder_tokens = at::full({count, width}, vocabularies_.target_end, at::kLong);
-  batch.targets = at::full({count, width}, -100, at::kLong);
-  for (int64_t b = 0; b < count; ++b) {
-    const int32_t* target = pairs.target.row(rows[b]);
-    const int64_t length = pairs.target.length(rows[b]);
-    int64_t* read = batch.decoder_tokens.data_ptr<int64_t>() + b * width;
-    int64_t* predicted = batch.targets.data_ptr<int64_t>() + b * width;
-    *read = vocabularies_.target_begin;
-    std::copy(target, target + length, read + 1);
-    std::copy(target, target + length, predicted);
-    predicted[length] = vocabularies_.target_end;
-  }
-  return batch;
+  return pair_batch(sources, targets, vocabularies_);
 }
 
 Batch TranslationTask::train_batch(int64_t index) const {
@@ -228,24 +206,15 @@ Batch TranslationTask::validation_batch(int64_t index) const {
 }
 
 Loss TranslationTask::loss(const Tensor& logits, const Batch& batch) const {
-  return {
-      cross_entropy_sum(logits.flatten(0, 1), batch.targets.flatten(), options_.label_smoothing),
-      static_cast<double>(batch.token_count)};
+  return target_loss(logits, batch, options_.label_smoothing);
 }
 
 void TranslationTask::measure(const Tensor& logits, const Batch& batch, Totals& totals) const {
-  const Tensor targets = batch.targets.flatten();
-  const Tensor rows = logits.flatten(0, 1);  // [B T, V]
-  totals["nats"] += cross_entropy_sum(rows, targets, 0.0).item<double>();
-  totals["right"] += rows.argmax(1).eq(targets).sum().item<double>();
-  totals["tokens"] += static_cast<double>(batch.token_count);
+  measure_targets(logits, batch, totals);
 }
 
 Metrics TranslationTask::metrics(const Totals& totals) const {
-  const double nats = totals.at("nats") / totals.at("tokens");
-  return {{"nats_per_token", nats},
-          {"perplexity", std::exp(nats)},
-          {"token_accuracy", totals.at("right") / totals.at("tokens")}};
+  return target_metrics(totals);
 }
 
 std::optional<Metrics> TranslationTask::closing_metrics(Model& model,
@@ -278,8 +247,7 @@ int64_t TranslationTask::typical_length() const {
 std::vector<std::vector<Translation>> TranslationTask::translate(
     Model& model, const std::vector<std::string>& lines, const TranslateOptions& options,
     int64_t first_line) const {
-  const Translator translator(encoder_decoder_of(model), vocabularies_, options);
-  return *translator(lines, first_line, [] { return false; });
+  return translate_lines(model, vocabularies_, lines, options, first_line);
 }
 
 }  // namespace headloom::tasks::translation

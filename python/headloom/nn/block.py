@@ -20,6 +20,26 @@ class MixerChoice:
     options: dict = field(default_factory=dict)
 
 
+class RMSNorm(nn.Module):
+    """``x / sqrt(mean(x^2) + eps) * weight`` (Zhang and Sennrich, 2019), in half precision with statistics in
+    float32, as headloom/nn/norm.h has it."""
+
+    def __init__(self, dim, eps):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x):
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        scale = (wide.square().mean(-1, keepdim=True) + self.eps).rsqrt()
+        return (wide * scale).to(x.dtype) * self.weight
+
+
+def make_norm(norm_type, dim, eps):
+    """A module of norm.h: "layer" or "rms"."""
+    return RMSNorm(dim, eps) if norm_type == "rms" else nn.LayerNorm(dim, eps=eps)
+
+
 class TransformerBlock(nn.Module):
     """Two terms, or three with a cross mixer, each added to x: the mixer, the cross mixer, the feed-forward
     part. Pre-norm: ``x + dropout(term(norm(x)))``. Post-norm: ``norm(x + dropout(term(x)))``.
@@ -28,14 +48,14 @@ class TransformerBlock(nn.Module):
         dim, ffn: C and the hidden width of the feed-forward part.
         mixer: a :class:`MixerChoice`, or the name of a mechanism.
         cross: one more for a decoder block that looks at a memory.
-        norm: "pre" or "post".
-        activation: "gelu" or "relu".
+        norm: "pre" or "post"; norm_type: "layer" or "rms".
+        activation: "gelu", "relu" or "gated_gelu", T5 1.1's ``gelu(x Wg) * (x W1)`` by tanh, without biases.
         dropout: after each mixer and each feed-forward part; ``ffn_dropout`` after the activation.
         norm_eps: of the norms.
         layer, layers: place in the model; pre-norm scales what writes to the residual stream by it.
 
-    Parameters ``mixer_norm``, ``mixer``, ``cross_norm``, ``cross``, ``ffn_norm``, ``ffn_in`` [ffn, C] and
-    ``ffn_out`` [C, ffn].
+    Parameters ``mixer_norm``, ``mixer``, ``cross_norm``, ``cross``, ``ffn_norm``, ``ffn_in`` [ffn, C],
+    ``ffn_gate`` [ffn, C] when gated, and ``ffn_out`` [C, ffn].
 
     >>> TransformerBlock(16, 32, MixerChoice(heads=4), causal=True)(torch.randn(2, 10, 16)).shape
     torch.Size([2, 10, 16])
@@ -50,6 +70,7 @@ class TransformerBlock(nn.Module):
         cross=None,
         causal=False,
         norm="pre",
+        norm_type="layer",
         activation="gelu",
         dropout=0.0,
         ffn_dropout=0.0,
@@ -76,14 +97,16 @@ class TransformerBlock(nn.Module):
                 **choice.options,
             )
 
-        self.mixer_norm = nn.LayerNorm(dim, eps=norm_eps)
+        gated = activation == "gated_gelu"
+        self.mixer_norm = make_norm(norm_type, dim, norm_eps)
         self.mixer = build(mixer, causal)
         if cross is not None:
-            self.cross_norm = nn.LayerNorm(dim, eps=norm_eps)
+            self.cross_norm = make_norm(norm_type, dim, norm_eps)
             self.cross = build(cross, False)
-        self.ffn_norm = nn.LayerNorm(dim, eps=norm_eps)
-        self.ffn_in = projection(dim, ffn)
-        self.ffn_out = projection(ffn, dim)
+        self.ffn_norm = make_norm(norm_type, dim, norm_eps)
+        self.ffn_in = projection(dim, ffn, bias=not gated)
+        self.ffn_gate = projection(dim, ffn, bias=False) if gated else None
+        self.ffn_out = projection(ffn, dim, bias=not gated)
         if self.pre_norm:
             self._scale_residual_writers(layers)
 
@@ -103,7 +126,10 @@ class TransformerBlock(nn.Module):
 
     def _feed_forward(self, x):
         hidden = self.ffn_in(x)  # [B, T, ffn]
-        hidden = functional.gelu(hidden) if self.gelu else functional.relu(hidden)
+        if self.ffn_gate is not None:
+            hidden = functional.gelu(self.ffn_gate(x), approximate="tanh") * hidden
+        else:
+            hidden = functional.gelu(hidden) if self.gelu else functional.relu(hidden)
         return self.ffn_out(functional.dropout(hidden, self.ffn_dropout, self.training))
 
     def forward(

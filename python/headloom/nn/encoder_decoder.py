@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from headloom.nn.block import MixerChoice, TransformerBlock
+from headloom.nn.block import MixerChoice, TransformerBlock, make_norm
 from headloom.nn.mixer import fail, find_mixer
 from headloom.nn.tokens import (
     DecoderState,
@@ -37,7 +37,9 @@ class EncoderDecoderConfig:
     norm: str = "post"  # "post" or "pre" (with final norms)
     positions: str = "sinusoidal"  # "sinusoidal", "learned" or "none"
     max_length: int = 1024  # longest sequence on either side
-    activation: str = "relu"  # "relu" or "gelu"
+    norm_type: str = "layer"  # "layer" or "rms", all norms
+    norm_eps: float = 1e-5
+    activation: str = "relu"  # "relu", "gelu" or "gated_gelu"
     dropout: float = 0.1  # after embeddings, each mixer and each feed-forward part
     ffn_dropout: float = 0.0  # after the activation
     share_embeddings: bool = False
@@ -58,7 +60,10 @@ class EncoderDecoderConfig:
         check_positive(_WHERE, self, "encoder_layers", "decoder_layers")
         check_choice(_WHERE, self, "norm", ["post", "pre"])
         check_choice(_WHERE, self, "positions", ["sinusoidal", "learned", "none"])
-        check_choice(_WHERE, self, "activation", ["relu", "gelu"])
+        check_choice(_WHERE, self, "norm_type", ["layer", "rms"])
+        if not self.norm_eps > 0:
+            fail(_WHERE, "norm_eps above 0", f"norm_eps = {self.norm_eps}")
+        check_choice(_WHERE, self, "activation", ["relu", "gelu", "gated_gelu"])
         check_probability(_WHERE, self, "dropout", "ffn_dropout")
         for key in ("encoder_mixer", "decoder_mixer", "cross_mixer"):
             choice = getattr(self, key)
@@ -111,13 +116,18 @@ class EncoderDecoder(nn.Module):
         self._make_positions("target_positions")
         self.encoder = self._blocks(config.encoder_layers, config.encoder_mixer, None)
         self.decoder = self._blocks(config.decoder_layers, config.decoder_mixer, config.cross_mixer)
-        pre_norm = config.norm == "pre"
-        self.encoder_norm = nn.LayerNorm(config.dim) if pre_norm else None
-        self.decoder_norm = nn.LayerNorm(config.dim) if pre_norm else None
+        self.encoder_norm = self._final_norm()
+        self.decoder_norm = self._final_norm()
         self.output = None
         if not config.tie_output:
             self.output = nn.Linear(config.dim, config.target_vocabulary, bias=False)
             nn.init.normal_(self.output.weight, 0.0, config.dim**-0.5)
+
+    def _final_norm(self):
+        config = self.config
+        if config.norm != "pre":
+            return None
+        return make_norm(config.norm_type, config.dim, config.norm_eps)
 
     def _embedding(self, vocabulary):
         embedding = nn.Embedding(vocabulary, self.config.dim)
@@ -145,6 +155,8 @@ class EncoderDecoder(nn.Module):
                 cross=cross,
                 causal=cross is not None,
                 norm=config.norm,
+                norm_type=config.norm_type,
+                norm_eps=config.norm_eps,
                 activation=config.activation,
                 dropout=config.dropout,
                 ffn_dropout=config.ffn_dropout,

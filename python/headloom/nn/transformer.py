@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from headloom.nn.block import MixerChoice, TransformerBlock
+from headloom.nn.block import MixerChoice, TransformerBlock, make_norm
 from headloom.nn.mixer import fail, find_mixer
 from headloom.nn.tokens import (
     DecoderState,
@@ -37,7 +37,8 @@ class TransformerConfig:
     segments: int = 0  # kinds of tokens with a vector each (BERT's token types)
     embedding_norm: bool = False  # a norm between the embedding and the blocks
     norm_eps: float = 1e-5
-    activation: str = "gelu"  # "gelu" or "relu"
+    norm_type: str = "layer"  # "layer" or "rms", all norms
+    activation: str = "gelu"  # "gelu", "relu" or "gated_gelu"
     dropout: float = 0.0  # after embedding, each mixer and each feed-forward part
     mixing_dropout: float = 0.0  # on the mixing weights
     causal: bool = False
@@ -54,7 +55,8 @@ class TransformerConfig:
             fail(_WHERE, "norm_eps above 0", f"norm_eps = {self.norm_eps}")
         check_choice(_WHERE, self, "norm", ["pre", "post"])
         check_choice(_WHERE, self, "positions", ["learned", "sinusoidal", "none"])
-        check_choice(_WHERE, self, "activation", ["gelu", "relu"])
+        check_choice(_WHERE, self, "norm_type", ["layer", "rms"])
+        check_choice(_WHERE, self, "activation", ["gelu", "relu", "gated_gelu"])
         check_probability(_WHERE, self, "dropout", "mixing_dropout")
         find_mixer(self.mixer)
 
@@ -102,6 +104,7 @@ class Transformer(nn.Module):
                 choice,
                 causal=config.causal,
                 norm=config.norm,
+                norm_type=config.norm_type,
                 activation=config.activation,
                 dropout=config.dropout,
                 norm_eps=config.norm_eps,
@@ -113,7 +116,7 @@ class Transformer(nn.Module):
         self.final_norm = self._norm() if config.norm == "pre" else None
 
     def _norm(self):
-        return nn.LayerNorm(self.config.dim, eps=self.config.norm_eps)
+        return make_norm(self.config.norm_type, self.config.dim, self.config.norm_eps)
 
     def _embed(self, tokens, positions, kinds=None):  # positions [T, C], kinds [B, T], or None
         x = self.embedding(tokens)

@@ -2,70 +2,21 @@
 
 #include <torch/torch.h>
 
-#include "headloom/mechanisms/registry.h"
 #include "tests/support/closeness.h"
-#include "tests/tasks/support.h"
+#include "tests/tasks/text_tasks.h"
 
 namespace headloom::tasks::classification {
 namespace {
 
 using ::testing::HasSubstr;
 
-std::string single_rows(int count) {
-  std::string text = "sentence\tlabel\n";
-  for (int i = 0; i < count; ++i) {
-    text += cat("row ", i, i % 2 ? " is a good and even row" : " is bad", '\t', i % 2, '\n');
-  }
-  return text;
-}
-
-std::string pair_rows(int count) {
-  std::string text = "index\tsentence1\tsentence2\tlabel\n";
-  for (int i = 0; i < count; ++i) {
-    text += cat(i, "\tthe loom stands in room number ", i, " of this house\tthe loom stands\t",
-                i % 2 ? "entailment" : "not_entailment", '\n');
-  }
-  return text;
-}
-
 nn::TransformerConfig small_model() {
-  nn::TransformerConfig config;
-  config.dim = 16;
-  config.layers = 1;
-  config.heads = 2;
-  config.ffn = 32;
-  config.max_length = 32;
-  return config;
+  return small_transformer(32);
 }
 
-class Classification : public ::testing::Test {
+class Classification : public GlueTest {
  protected:
-  Classification() {
-    folder_.write("train.tsv", single_rows(64));
-    folder_.write("dev.tsv", single_rows(21));
-    folder_.write("train_pairs.tsv", pair_rows(32));
-    folder_.write("dev_pairs.tsv", pair_rows(9));
-  }
-
-  std::unique_ptr<Task> make(Options options = {}, uint64_t seed = 1) {
-    options.emplace("train_file", std::string("train.tsv"));
-    options.emplace("validation_file", std::string("dev.tsv"));
-    options.emplace("max_length", int64_t{32});
-    options.emplace("vocabulary", int64_t{120});
-    TaskConfig config;
-    config.batch_size = 8;
-    config.seed = seed;
-    config.base_folder = folder_.path().string();
-    return make_task("classification", config, options);
-  }
-  std::unique_ptr<Task> make_pairs(Options options = {}) {
-    options.emplace("format", std::string("rte"));
-    options.emplace("train_file", std::string("train_pairs.tsv"));
-    options.emplace("validation_file", std::string("dev_pairs.tsv"));
-    return make(std::move(options));
-  }
-
-  TempFolder folder_;
+  Classification() : GlueTest("classification") {}
 };
 
 constexpr int64_t kPad = 0, kBegin = 2, kEnd = 3;
@@ -101,47 +52,21 @@ TEST_F(Classification, CutsTheLongerSentenceOfAPair) {
 }
 
 TEST_F(Classification, BatchesArePureFunctionsOfSeedAndIndex) {
-  const auto one = make(), two = make(), other = make({}, 2);
-  EXPECT_TRUE(at::equal(one->train_batch(5).tokens, two->train_batch(5).tokens));
-  EXPECT_TRUE(at::equal(one->train_batch(5).targets, two->train_batch(5).targets));
-  bool differs = false;
-  for (int64_t i = 0; i < 8; ++i) {
-    differs |= !at::equal(one->train_batch(i).targets, other->train_batch(i).targets);
-  }
-  EXPECT_TRUE(differs);
+  expect_pure_batches();
 }
 
 TEST_F(Classification, ValidatesEveryRowOnce) {
-  const auto task = make();
-  int64_t rows = 0, positive = 0;
-  for (int64_t i = 0; i < task->validation_batches(); ++i) {
-    rows += task->validation_batch(i).targets.numel();
-    positive += task->validation_batch(i).targets.sum().item<int64_t>();
-  }
-  EXPECT_EQ(rows, 21);
-  EXPECT_EQ(positive, 10);
-  EXPECT_GT(task->typical_length(), 4);
-  EXPECT_THAT(message_of([&] { task->validation_batch(3); }),
-              HasSubstr("expected a validation batch below 3; found 3"));
+  expect_every_validation_row_once();
 }
 
 TEST_F(Classification, ModelsOfEveryMechanismClassify) {
   const auto task = make({{"bucket_batches", int64_t{1}}});
   const Batch batch = task->train_batch(0);
-  for (const Mechanism* mechanism : mechanisms()) {
-    nn::TransformerConfig config = small_model();
-    config.mixer = mechanism->name;
-    std::shared_ptr<Model> model;
-    try {
-      model = task->make_model(config);
-    } catch (const Error& error) {
-      EXPECT_THAT(error.what(), HasSubstr(mechanism->name));
-      continue;
-    }
-    const Loss loss = task->loss(model->forward(batch), batch);
+  for_models(*task, 32, [&](const std::string& mechanism, Model& model) {
+    const Loss loss = task->loss(model.forward(batch), batch);
     EXPECT_EQ(loss.weight, 8.0);
-    EXPECT_TRUE(loss.sum.isfinite().item<bool>()) << mechanism->name;
-  }
+    EXPECT_TRUE(loss.sum.isfinite().item<bool>()) << mechanism;
+  });
 }
 
 TEST_F(Classification, PaddingDoesNotChangeTheLogits) {
@@ -167,21 +92,8 @@ TEST_F(Classification, LearnsSomething) {
   torch::manual_seed(1);
   const auto task = make();
   const auto model = task->make_model(small_model());
-  torch::optim::Adam optimizer(model->parameters(), torch::optim::AdamOptions(1e-2));
-  for (int64_t step = 0; step < 60; ++step) {
-    const Batch batch = task->train_batch(step);
-    const Loss loss = task->loss(model->forward(batch), batch);
-    optimizer.zero_grad();
-    (loss.sum / loss.weight).backward();
-    optimizer.step();
-  }
-  model->eval();
-  Totals totals;
-  for (int64_t i = 0; i < task->validation_batches(); ++i) {
-    const Batch batch = task->validation_batch(i);
-    task->measure(model->forward(batch), batch, totals);
-  }
-  const Metrics metrics = task->metrics(totals);
+  learn(*task, *model, 60);
+  const Metrics metrics = measured(*task, *model);
   EXPECT_EQ(metrics[1], (std::pair<std::string, double>("accuracy", 1.0)));
   EXPECT_EQ(metrics[2], (std::pair<std::string, double>("f1", 1.0)));
   EXPECT_EQ(metrics[3], (std::pair<std::string, double>("matthews", 1.0)));
@@ -231,14 +143,9 @@ TEST_F(Classification, MeasuresUncertaintyWithDropout) {
 
   // Without dropout every prediction is certain.
   const auto still = task->make_model(small_model());
-  still->eval();
-  Totals totals;
-  for (int64_t i = 0; i < task->validation_batches(); ++i) {
-    const Batch batch = task->validation_batch(i);
-    task->measure(still->forward(batch), batch, totals);
-  }
+  const Metrics metrics = measured(*task, *still);
   const auto certain = task->closing_metrics(*still, go_on);
-  EXPECT_NEAR(value_of(*certain, "pavpu"), value_of(task->metrics(totals), "accuracy"), 1e-12);
+  EXPECT_NEAR(value_of(*certain, "pavpu"), value_of(metrics, "accuracy"), 1e-12);
   EXPECT_NEAR(value_of(*certain, "mutual_information"), 0.0, 1e-12);
 }
 

@@ -4,11 +4,10 @@
 
 #include <cmath>
 
-#include "headloom/mechanisms/registry.h"
 #include "headloom/tasks/files.h"
 #include "headloom/tasks/masked_lm/masked_lm_model.h"
 #include "tests/support/closeness.h"
-#include "tests/tasks/support.h"
+#include "tests/tasks/text_tasks.h"
 
 namespace headloom::tasks::masked_lm {
 namespace {
@@ -16,42 +15,13 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-// 400 lines of numbered words.
-std::string some_text() {
-  std::string text;
-  for (int i = 0; i < 400; ++i) {
-    text += cat("the weaver of row ", i % 7, " counts ", i % 11, " threads\n");
-    if (i % 10 == 0) text += " \n";
-  }
-  return text;
-}
-
 nn::TransformerConfig small_model() {
-  nn::TransformerConfig config;
-  config.dim = 16;
-  config.layers = 1;
-  config.heads = 2;
-  config.ffn = 32;
-  config.max_length = 16;
-  return config;
+  return small_transformer(16);
 }
 
-class MaskedLm : public ::testing::Test {
+class MaskedLm : public CorpusTest {
  protected:
-  MaskedLm() { folder_.write("text", some_text()); }
-
-  std::unique_ptr<Task> make(Options options = {}, int64_t batch_size = 4, uint64_t seed = 1) {
-    options.emplace("path", std::string("text"));
-    options.emplace("context", int64_t{16});
-    options.emplace("vocabulary", int64_t{120});
-    TaskConfig config;
-    config.batch_size = batch_size;
-    config.seed = seed;
-    config.base_folder = folder_.path().string();
-    return make_task("masked_lm", config, options);
-  }
-
-  TempFolder folder_;
+  MaskedLm() : CorpusTest("masked_lm", {{"context", int64_t{16}}, {"vocabulary", int64_t{120}}}) {}
 };
 
 TEST_F(MaskedLm, BatchesHoldMaskedSequences) {
@@ -68,38 +38,18 @@ TEST_F(MaskedLm, BatchesHoldMaskedSequences) {
 }
 
 TEST_F(MaskedLm, MasksAnewInTrainingAndNeverInValidation) {
-  const auto one = make(), two = make(), other = make({}, 4, 2);
-  EXPECT_TRUE(at::equal(one->train_batch(3).tokens, two->train_batch(3).tokens));
-  EXPECT_TRUE(at::equal(one->train_batch(3).targets, two->train_batch(3).targets));
-  EXPECT_FALSE(at::equal(one->train_batch(3).tokens, one->train_batch(4).tokens));
-  EXPECT_FALSE(at::equal(one->train_batch(3).tokens, other->train_batch(3).tokens));
-  EXPECT_TRUE(at::equal(one->validation_batch(1).tokens, other->validation_batch(1).tokens));
-  EXPECT_TRUE(at::equal(one->validation_batch(1).targets, other->validation_batch(1).targets));
-}
-
-at::Tensor all_validation(const Task& task, bool targets) {
-  std::vector<at::Tensor> rows;
-  for (int64_t i = 0; i < task.validation_batches(); ++i) {
-    const Batch batch = task.validation_batch(i);
-    rows.push_back(targets ? batch.targets : batch.tokens);
-  }
-  return at::cat(rows);
+  expect_pure_batches();
 }
 
 TEST_F(MaskedLm, ValidationDoesNotDependOnTheBatchSize) {
-  const auto one = make({}, 1), four = make({}, 4);
-  EXPECT_TRUE(at::equal(all_validation(*one, false), all_validation(*four, false)));
-  EXPECT_TRUE(at::equal(all_validation(*one, true), all_validation(*four, true)));
-  EXPECT_EQ(all_validation(*make({{"validation_limit", int64_t{5}}}), true).size(0), 5);
-  EXPECT_THAT(message_of([&] { one->validation_batch(one->validation_batches()); }),
-              HasSubstr("expected a validation batch below"));
+  expect_validation_of_any_batch_size();
 }
 
 TEST_F(MaskedLm, ReadsItsValidationFromAFile) {
   folder_.write("validation", "the weaver of row 1 counts 2 threads\nthe weaver of row 1\n");
   const auto task = make({{"validation_path", std::string("validation")}});
   EXPECT_EQ(task->validation_batches(), 1);
-  EXPECT_EQ(all_validation(*task, false).size(0), 1);
+  EXPECT_EQ(all_validation(*task, &Batch::tokens).size(0), 1);
 }
 
 TEST_F(MaskedLm, LearnsATokenizerOnceAndUsesItAgain) {
@@ -109,7 +59,8 @@ TEST_F(MaskedLm, LearnsATokenizerOnceAndUsesItAgain) {
   const std::string made = read_file(folder_.path() / name);
   EXPECT_TRUE(at::equal(make({{"tokenizer", name}})->train_batch(0).tokens, tokens));
   EXPECT_TRUE(at::equal(make()->train_batch(0).tokens, tokens)) << "the same, learned anew";
-  folder_.write("text", some_text() + "quite other words\nquite other words\n");
+  folder_.write("text",
+                read_file(folder_.path() / "text") + "quite other words\nquite other words\n");
   make({{"tokenizer", name}})->train_batch(0);
   EXPECT_EQ(read_file(folder_.path() / name), made);
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_.path() / "made"), {}), 1);
@@ -126,24 +77,15 @@ TEST_F(MaskedLm, TakesByteLevelTokenizers) {
 TEST_F(MaskedLm, ModelsPredictWhatIsMasked) {
   const auto task = make();
   const Batch batch = task->train_batch(0);
-  for (const Mechanism* mechanism : mechanisms()) {
-    nn::TransformerConfig config = small_model();
-    config.mixer = mechanism->name;
-    std::shared_ptr<Model> model;
-    try {
-      model = task->make_model(config);
-    } catch (const Error& error) {
-      EXPECT_THAT(error.what(), HasSubstr(mechanism->name));
-      continue;
-    }
-    const at::Tensor logits = model->forward(batch);
+  for_models(*task, 16, [&](const std::string& mechanism, Model& model) {
+    const at::Tensor logits = model.forward(batch);
     const int64_t chosen = (batch.targets != kNotPredicted).sum().item<int64_t>();
-    EXPECT_EQ(logits.sizes(), (at::IntArrayRef{chosen, 120})) << mechanism->name;
+    EXPECT_EQ(logits.sizes(), (at::IntArrayRef{chosen, 120})) << mechanism;
     const Loss loss = task->loss(logits, batch);
     EXPECT_EQ(loss.weight, static_cast<double>(chosen));
     // At first, near the uniform distribution.
-    EXPECT_NEAR(loss.sum.item<double>() / loss.weight, std::log(120.0), 0.5) << mechanism->name;
-  }
+    EXPECT_NEAR(loss.sum.item<double>() / loss.weight, std::log(120.0), 0.5) << mechanism;
+  });
 }
 
 TEST_F(MaskedLm, HeadSeesTheChosenPositionsOnly) {
@@ -188,18 +130,7 @@ TEST_F(MaskedLm, LearnsSomething) {
   torch::manual_seed(1);
   const auto task = make({}, 16);
   const auto model = task->make_model(small_model());
-  torch::optim::Adam optimizer(model->parameters(), torch::optim::AdamOptions(1e-2));
-  double first = 0.0, last = 0.0;
-  for (int64_t step = 0; step < 80; ++step) {
-    const Batch batch = task->train_batch(step);
-    const Loss loss = task->loss(model->forward(batch), batch);
-    const at::Tensor mean = loss.sum / loss.weight;
-    optimizer.zero_grad();
-    mean.backward();
-    optimizer.step();
-    last = mean.item<double>();
-    if (step == 0) first = last;
-  }
+  const auto [first, last] = learn(*task, *model, 80);
   EXPECT_LT(last, 0.7 * first);
 }
 
@@ -229,7 +160,7 @@ TEST_F(MaskedLm, RefusesATokenizerThatDoesNotFit) {
               }),
               AllOf(HasSubstr("vocabulary of at least"), HasSubstr("made.json; found 20")));
   folder_.write("plain.json",
-                "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": []}}");
+                R"({"model": {"type": "BPE", "vocab": {"a": 0, "</s>": 1}, "merges": []}})");
   EXPECT_THAT(message_of([&] {
                 make({{"tokenizer", std::string("plain.json")}})->train_batch(0);
               }),

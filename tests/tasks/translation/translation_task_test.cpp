@@ -3,7 +3,7 @@
 
 #include <set>
 
-#include "headloom/tasks/translation/translation_model.h"
+#include "headloom/tasks/encoder_decoder_model.h"
 #include "tests/tasks/translation/translation_support.h"
 
 namespace headloom::tasks::translation {

@@ -1,6 +1,6 @@
-#include "headloom/tasks/translation/translator.h"
+#include "headloom/tasks/translator.h"
 
-#include "headloom/tasks/translation/translation_model.h"
+#include "headloom/tasks/encoder_decoder_model.h"
 #include "tests/tasks/translation/translation_support.h"
 
 namespace headloom::tasks::translation {
@@ -102,6 +102,30 @@ TEST_F(TranslatorTest, StopsBetweenBatches) {
   int64_t asked = 0;
   EXPECT_EQ(translator({"one", "two", "three"}, 1, [&] { return ++asked == 2; }), std::nullopt);
   EXPECT_EQ(asked, 2);
+}
+
+TEST_F(TranslatorTest, ThreadsDecodeBatchesOfTheirOwn) {
+  const int threads = at::get_num_threads();
+  options_.batch_tokens = 30;
+  std::vector<std::string> lines;
+  for (int i = 0; i < 40; ++i) lines.push_back(i % 7 == 3 ? "" : i % 2 ? "one two three" : "four");
+  const Translator translator(encoder_decoder_of(*model_), as_translation(*task_).vocabularies(),
+                              options_);
+  const auto translate = [&](int count) {
+    at::set_num_threads(count);
+    return *translator(lines, 1, [] { return false; });
+  };
+  model_->train();
+  const auto alone = translate(1), together = translate(3);
+  at::set_num_threads(threads);
+  EXPECT_TRUE(model_->is_training());
+  for (size_t i = 0; i < lines.size(); ++i) {
+    ASSERT_EQ(together[i].size(), alone[i].size()) << i;
+    for (size_t k = 0; k < alone[i].size(); ++k) {
+      EXPECT_EQ(together[i][k].text, alone[i][k].text) << i;
+      EXPECT_EQ(together[i][k].score, alone[i][k].score) << i;
+    }
+  }
 }
 
 TEST_F(TranslatorTest, ClosingMetricsAreTakenOfDecodedText) {

@@ -1,9 +1,13 @@
-#include "headloom/tasks/translation/translation_model.h"
+#include "headloom/tasks/encoder_decoder_model.h"
+
+#include <ATen/ATen.h>
 
 #include "headloom/base/check.h"
 
-namespace headloom::tasks::translation {
+namespace headloom::tasks {
 namespace {
+
+using at::Tensor;
 
 nn::MixerChoice choice_of(const nn::TransformerConfig& model, const NamedMixer& stated,
                           const NamedMixer& otherwise) {
@@ -26,6 +30,8 @@ nn::EncoderDecoderConfig encoder_decoder_config(const nn::TransformerConfig& mod
   config.encoder_layers = model.layers;
   config.decoder_layers = parts.decoder_layers == 0 ? model.layers : parts.decoder_layers;
   config.norm = model.norm;
+  config.norm_type = model.norm_type;
+  config.norm_eps = model.norm_eps;
   config.positions = model.positions;
   config.max_length = model.max_length;
   config.activation = model.activation;
@@ -38,17 +44,33 @@ nn::EncoderDecoderConfig encoder_decoder_config(const nn::TransformerConfig& mod
   return config;
 }
 
-TranslationModel::TranslationModel(const nn::EncoderDecoderConfig& config)
+EncoderDecoderModel::EncoderDecoderModel(const nn::EncoderDecoderConfig& config)
     : model_(register_module("model", std::make_shared<nn::EncoderDecoder>(config))) {}
 
-at::Tensor TranslationModel::forward(const Batch& batch) {
+// Every source meets every choice: row b K + k of the decoder is choice k after source b.
+Tensor EncoderDecoderModel::score_choices(const Batch& batch) {
+  const int64_t sources = batch.tokens.size(0), choices = batch.choices.size(0);
+  nn::Memory memory = model_->encode(batch.tokens, batch.masks.key_padding_mask);
+  for (Tensor* part : {&memory.states, &memory.padding_mask}) {
+    if (part->defined()) *part = part->repeat_interleave(choices, 0);
+  }
+  const Tensor logits =
+      model_->decode(batch.decoder_tokens.repeat({sources, 1}), memory);  // [B K, T, V]
+  const Tensor nats = at::cross_entropy_loss(
+      logits.flatten(0, 1).to(at::promote_types(logits.scalar_type(), at::kFloat)),
+      batch.choices.repeat({sources, 1}).flatten(), {}, at::Reduction::None);  // [B K T]
+  return nats.neg().view({sources, choices, -1}).sum(2);
+}
+
+Tensor EncoderDecoderModel::forward(const Batch& batch) {
+  if (batch.choices.defined()) return score_choices(batch);
   return model_->forward(batch.tokens, batch.decoder_tokens, batch.masks.key_padding_mask);
 }
 
 nn::EncoderDecoder& encoder_decoder_of(Model& model) {
-  auto* found = dynamic_cast<TranslationModel*>(&model);
-  HEADLOOM_CHECK(found, "task translation", "a model that this task made", "another");
+  auto* found = dynamic_cast<EncoderDecoderModel*>(&model);
+  HEADLOOM_CHECK(found, "task", "a model with an encoder and a decoder", "another");
   return found->encoder_decoder();
 }
 
-}  // namespace headloom::tasks::translation
+}  // namespace headloom::tasks

@@ -1,11 +1,15 @@
-#include "headloom/tasks/translation/translator.h"
+#include "headloom/tasks/translator.h"
 
 #include <algorithm>
+#include <mutex>
 
 #include "headloom/base/check.h"
+#include "headloom/base/parallel.h"
+#include "headloom/nn/evaluation_mode.h"
+#include "headloom/tasks/encoder_decoder_model.h"
 #include "headloom/tasks/files.h"
 
-namespace headloom::tasks::translation {
+namespace headloom::tasks {
 namespace {
 
 // One line is one translation, whatever the model writes. Tokenizers may put a space before the
@@ -69,8 +73,9 @@ std::vector<Translation> Translator::texts_of(const std::vector<nn::Hypothesis>&
   return texts;
 }
 
-void Translator::translate(const std::vector<Sentence>& sentences, size_t begin, size_t end,
+void Translator::translate(const std::vector<Sentence>& sentences, Part batch,
                            std::vector<std::vector<Translation>>& results) const {
+  const auto [begin, end] = batch;
   std::vector<std::vector<int64_t>> rows, prefixes;
   for (size_t i = begin; i < end; ++i) {
     rows.push_back(sentences[i].source);
@@ -89,26 +94,59 @@ void Translator::translate(const std::vector<Sentence>& sentences, size_t begin,
     if (end - begin == 1) throw;
   }
   const size_t middle = begin + (end - begin) / 2;
-  translate(sentences, begin, middle, results);
-  translate(sentences, middle, end, results);
+  translate(sentences, {begin, middle}, results);
+  translate(sentences, {middle, end}, results);
+}
+
+std::vector<Translator::Part> Translator::batches_of(const std::vector<Sentence>& sentences) const {
+  std::vector<Part> batches;
+  for (size_t begin = 0; begin < sentences.size(); begin = batches.back().end) {
+    // The first is the longest.
+    const int64_t row = (static_cast<int64_t>(sentences[begin].source.size()) + 1) *
+                        std::max<int64_t>(1, options_.beam.beam);
+    const auto count = static_cast<size_t>(std::max<int64_t>(1, options_.batch_tokens / row));
+    batches.push_back({begin, std::min(sentences.size(), begin + count)});
+  }
+  return batches;
 }
 
 std::optional<std::vector<std::vector<Translation>>> Translator::operator()(
     const std::vector<std::string>& lines, int64_t first_line,
     const std::function<bool()>& stop) const {
   const std::vector<Sentence> sentences = sentences_of(lines, first_line);
+  const std::vector<Part> batches = batches_of(sentences);
   std::vector<std::vector<Translation>> results(lines.size(), {Translation{}});
-  for (size_t begin = 0; begin < sentences.size();) {
-    if (stop()) return std::nullopt;
-    // The first is the longest.
-    const int64_t row = (static_cast<int64_t>(sentences[begin].source.size()) + 1) *
-                        std::max<int64_t>(1, options_.beam.beam);
-    const auto count = static_cast<size_t>(std::max<int64_t>(1, options_.batch_tokens / row));
-    const size_t end = std::min(sentences.size(), begin + count);
-    translate(sentences, begin, end, results);
-    begin = end;
+  // Of all batches, so that none of them changes it while another decodes.
+  const nn::EvaluationMode evaluation(model_);
+  std::mutex mutex;
+  size_t begun = 0;
+  bool stopped = false;
+  const auto next = [&]() -> const Part* {
+    const std::lock_guard lock(mutex);
+    stopped = stopped || (begun < batches.size() && stop());
+    return stopped || begun == batches.size() ? nullptr : &batches[begun++];
+  };
+  const auto work = [&](int64_t, int64_t) {
+    while (const Part* batch = next()) translate(sentences, *batch, results);
+  };
+  // Decoding is many small products: a thread gains more from a batch of its own than from a share
+  // of each product.
+  if (device_.is_cpu()) {
+    parallel_for(0, thread_count(), 1, work);
+  } else {
+    work(0, 1);
   }
+  if (stopped) return std::nullopt;
   return results;
 }
 
-}  // namespace headloom::tasks::translation
+std::vector<std::vector<Translation>> translate_lines(Model& model,
+                                                      const Vocabularies& vocabularies,
+                                                      const std::vector<std::string>& lines,
+                                                      const TranslateOptions& options,
+                                                      int64_t first_line) {
+  const Translator translator(encoder_decoder_of(model), vocabularies, options);
+  return *translator(lines, first_line, [] { return false; });
+}
+
+}  // namespace headloom::tasks

@@ -1,11 +1,11 @@
-#include "headloom/tasks/classification/glue.h"
+#include "headloom/tasks/glue.h"
 
 #include <cmath>
 
-#include "headloom/tasks/classification/binary_metrics.h"
+#include "headloom/tasks/binary_metrics.h"
 #include "tests/tasks/support.h"
 
-namespace headloom::tasks::classification {
+namespace headloom::tasks {
 namespace {
 
 using ::testing::AllOf;
@@ -16,8 +16,8 @@ constexpr int kSst2 = 0, kMrpc = 1, kRte = 2;
 
 class Glue : public ::testing::Test {
  protected:
-  std::vector<Row> read(int format, const std::string& bytes) {
-    return load(folder_.write("file.tsv", bytes), formats()[format]);
+  std::vector<ClassifiedTexts> read(int format, const std::string& bytes) {
+    return load_glue(folder_.write("file.tsv", bytes), glue_formats()[format]);
   }
   std::string refusal(int format, const std::string& bytes) {
     return message_of([&] { read(format, bytes); });
@@ -85,4 +85,4 @@ TEST(BinaryMetrics, AreZeroWhereTheyAreNotDefined) {
 }
 
 }  // namespace
-}  // namespace headloom::tasks::classification
+}  // namespace headloom::tasks

@@ -1,4 +1,5 @@
-"""``headloom train`` beside something else on the same cores: it runs in turns and is stopped between them."""
+"""``headloom train`` beside something else on the same cores: it runs in turns, and is stopped between
+them."""
 
 import json
 import os

@@ -28,12 +28,13 @@ import shutil
 import statistics
 import sys
 import time
-import tomllib
 from pathlib import Path
 
+import tomllib
+
 from compare import TUNED, machine, restart_in_tier
-from training_rows import ROWS, data_settings
 from trainer_run import COMMAND, START, TrainerRun, write_start
+from training_rows import ROWS, data_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 NO_DROPOUT = ("model.dropout=0", "model.mixing_dropout=0", "model.ffn_dropout=0")
@@ -43,6 +44,7 @@ SMALL = {"multi30k": ("task.max_tokens=512",), "lra_retrieval": ("train.batch_si
 # Shares of the value. Sums of float32 in another order; three updates later, Adam has divided small
 # gradients by themselves.
 LOSS_AGREES, NORM_AGREES = 2e-4, 2e-3
+TRIED_STEPS = 3  # of each form
 # Of the first losses with dropout, whose masks differ.
 FIRST_LOSS_AGREES = 0.15
 
@@ -207,14 +209,15 @@ def timed_steps(trainer, count):
 
 
 def fastest(trainers):
-    """(name, {name: milliseconds of the best of a few steps})"""
+    """(name, {name: milliseconds of a step}); each form takes the same few steps twice."""
     best = {}
-    for name, trainer in trainers.items():
-        timed_steps(trainer, 1)
-        best[name] = min(timed_steps(trainer, 3)) * 1e3
-        if len(trainers) > 1:
+    for _ in range(2):
+        for name, trainer in trainers.items():
             trainer.done = 0
-    return min(best, key=best.get), best
+            took = timed_steps(trainer, TRIED_STEPS)
+            best[name] = [min(pair) for pair in zip(best.get(name, took), took, strict=True)]
+    means = {name: sum(seconds) / TRIED_STEPS * 1e3 for name, seconds in best.items()}
+    return min(means, key=means.get), means
 
 
 def measure(place, turns, seconds):

@@ -1,9 +1,10 @@
 """What ``training.py`` measures: recipes, mechanisms, and where their data is."""
 
 import random
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+
+import tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ROOT / "recipes"

@@ -134,7 +134,7 @@ class Translation(nn.Module):
     def __init__(self, config, recipe, weights):
         super().__init__()
         task = recipe["task"]
-        shared = task.get("share_embeddings", False)
+        shared = "model.target_embedding.weight" not in weights
         sides = ["source"] if shared else ["source", "target"]
         sizes = [rows_of(weights, f"model.{side}_embedding.weight") for side in sides]
         self.model = EncoderDecoder(config, (sizes[0], sizes[-1]), shared)

@@ -14,8 +14,8 @@ mechanism in torch, the fastest in a few steps is measured.
 --check trains three steps without dropout on both sides and compares losses, norms of the gradient and
 numbers of parameters; a row is measured only after it has passed in the same --work folder.
 
-DATA has the folders cora, imdb, multi30k, sst2, tiny_shakespeare and wikitext-2 (``training_rows.py``);
-without --data, recipes look where they say themselves.
+DATA has the folders cora, imdb, mrpc, multi30k, rte, sst2, tiny_shakespeare and wikitext-2
+(``training_rows.py``); without --data, recipes look where they say themselves.
 """
 
 import argparse
@@ -45,8 +45,8 @@ SMALL = {"multi30k": ("task.max_tokens=512",), "lra_retrieval": ("train.batch_si
 # gradients by themselves.
 LOSS_AGREES, NORM_AGREES = 2e-4, 2e-3
 TRIED_STEPS = 3  # of each form
-# Of the first losses with dropout, whose masks differ.
-FIRST_LOSS_AGREES = 0.15
+# Of the first losses with dropout, whose masks differ: of a few sequences and two classes, far apart.
+FIRST_LOSS_AGREES = 0.4
 
 
 class Disagreement(Exception):

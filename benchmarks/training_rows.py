@@ -11,6 +11,8 @@ RECIPES = ROOT / "recipes"
 
 ALL = ("dot_product", "light_conv", "dynamic_conv", "talking_heads", "symmetric", "h_transformer")
 COMPARED = ALL[:3]
+# Fine-tuning takes the same time from any weights.
+TUNED = ("mrpc", "rte", "sst2_tuned")
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,19 @@ ROWS = [
     ),
     *rows_of("multi30k", ALL),
     *rows_of("sst2", COMPARED),
+    *(row for name in TUNED for row in rows_of(name, ("dot_product",), ('model.initial=""',))),
     *rows_of("tiny_shakespeare", ALL),
     *rows_of("wikitext2_mlm", COMPARED),
     *rows_of("wikitext2_symmetric", ("dot_product", "symmetric", "pairwise", "pairwise_identity")),
 ]
+
+
+def glue(folder):
+    return {
+        "tokenizer": "wikitext-2/tokenizer_8000.json",
+        "train_file": f"{folder}/train.tsv",
+        "validation_file": f"{folder}/dev.tsv",
+    }
 
 
 # Of each recipe, the files under the folder of the data: {setting: file}.
@@ -107,11 +118,10 @@ FILES = {
         "validation_source": "multi30k/val.lc.norm.tok.en",
         "validation_target": "multi30k/val.lc.norm.tok.de",
     },
-    "sst2": {
-        "tokenizer": "sst2/tokenizer.json",
-        "train_file": "sst2/train.tsv",
-        "validation_file": "sst2/dev.tsv",
-    },
+    "mrpc": glue("mrpc"),
+    "rte": glue("rte"),
+    "sst2": glue("sst2") | {"tokenizer": "sst2/tokenizer.json"},
+    "sst2_tuned": glue("sst2"),
     "tiny_shakespeare": {"path": "tiny_shakespeare/input.txt"},
     "wikitext2_mlm": {
         "tokenizer": "wikitext-2/tokenizer_8000.json",

@@ -48,7 +48,8 @@ class TrainerRun:
     def __init__(self, recipe, folder, settings, environment=None):
         self.folder, self.seen, self.parameters, self.losses = Path(folder), 0, 0, []
         self.grad_norms = []
-        self.tail, self.tokens, self.pause, self.stopped_at = b"", 0, 0.0, None
+        self.tail, self.tokens = b"", 0
+        self.pause, self.lines_since_pause, self.stopped_at = 0.0, 0, None
         metrics = self.folder / "metrics.jsonl"
         if metrics.exists():
             raise RunError(f"{folder}: expected a folder without a run; found metrics.jsonl")
@@ -89,11 +90,20 @@ class TrainerRun:
                 self.parameters = line["parameters"]
             elif line["event"] == "train":
                 took = (line["tokens"] - self.tokens) / line["tokens_per_second"]
-                seconds.append(took - self.pause)
-                self.tokens, self.pause = line["tokens"], 0.0
+                seconds.append(self._without_pause(took))
+                self.tokens = line["tokens"]
                 self.losses.append(line["loss"])
                 self.grad_norms.append(line["grad_norm"])
         return seconds
+
+    def _without_pause(self, took):
+        """A pause lies in the step that it is long enough for: the one whose line comes next, or, when that
+        was over and not yet written, the one after it; or between two."""
+        pause, self.lines_since_pause = self.pause, self.lines_since_pause + 1
+        if took < pause and self.lines_since_pause == 1:
+            return took
+        self.pause = 0.0
+        return took - pause if took >= pause else took
 
     def _stop(self):
         os.kill(self.process.pid, signal.SIGSTOP)
@@ -105,8 +115,8 @@ class TrainerRun:
 
     def _go_on(self):
         if self.stopped_at is not None:
-            self.pause += time.perf_counter() - self.stopped_at
-            self.stopped_at = None
+            self.pause = time.perf_counter() - self.stopped_at
+            self.stopped_at, self.lines_since_pause = None, 0
             os.kill(self.process.pid, signal.SIGCONT)
 
     def turn(self, seconds, steps=1):

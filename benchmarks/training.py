@@ -47,6 +47,8 @@ LOSS_AGREES, NORM_AGREES = 2e-4, 2e-3
 TRIED_STEPS = 3  # of each form
 # Of the first losses with dropout, whose masks differ: of a few sequences and two classes, far apart.
 FIRST_LOSS_AGREES = 0.4
+# Share of the processors that others may use while a row is measured.
+QUIET = 0.1
 
 
 class Disagreement(Exception):
@@ -220,6 +222,30 @@ def fastest(trainers):
     return min(means, key=means.get), means
 
 
+def used_seconds(pid):
+    """Processor time of a process so far, its threads' together."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Others:
+    """How much of the processors neither side used, and somebody else did: a share of them all."""
+
+    def __init__(self, *pids):
+        self.pids = pids
+        self.begun, self.before = time.perf_counter(), self._used()
+
+    def _used(self):
+        lines = Path("/proc/stat").read_text(encoding="utf-8").splitlines()
+        user, nice, system, _, _, irq, softirq, steal = map(int, lines[0].split()[1:9])
+        busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+        return busy - sum(map(used_seconds, self.pids))
+
+    def share(self):
+        elapsed = time.perf_counter() - self.begun
+        return max(0.0, self._used() - self.before) / (elapsed * os.cpu_count())
+
+
 def measure(place, turns, seconds):
     import torch
 
@@ -239,10 +265,11 @@ def measure(place, turns, seconds):
             raise Disagreement(f"{row.name}: another number of parameters")
         require_close(f"{row.name}, first loss", run.losses[0], trainer.step(), FIRST_LOSS_AGREES)
         timed_steps(trainer, first - 1)
-        pairs = []
+        pairs, others = [], Others(os.getpid(), run.process.pid)
         for _ in range(turns):
             ours = run.turn(seconds)
             pairs.append((ours, timed_steps(trainer, len(ours))))
+        disturbed = others.share()
         tokens = run.tokens / len(run.losses)
     ratios = [sum(theirs) / sum(ours) for ours, theirs in pairs]
     steps = sum(len(ours) for ours, _ in pairs)
@@ -262,6 +289,7 @@ def measure(place, turns, seconds):
         "form": form,
         "forms_ms": tried,
         "smaller": row.smaller,
+        "others": disturbed,
     }
 
 
@@ -270,13 +298,14 @@ def print_row(row):
     print(
         f"{row['case']:20} {row['mechanism']:17} headloom {row['headloom_ms']:9.2f} ms  torch "
         f"{row['torch_ms']:9.2f} ms  ratio {row['ratio']:5.2f} ({min(row['ratios']):.2f} to "
-        f"{max(row['ratios']):.2f})  {row['steps']} steps  [{forms}]",
+        f"{max(row['ratios']):.2f})  {row['steps']} steps  others {row['others']:.0%}  "
+        f"[{forms}]",
         flush=True,
     )
 
 
 def run_rows(arguments, rows):
-    """How many rows disagreed."""
+    """How many rows disagreed, or were disturbed."""
     import torch
 
     import stored
@@ -305,7 +334,14 @@ def run_rows(arguments, rows):
             print(f"refused: {problem}", file=sys.stderr)
             continue
         print_row(measured)
-        if arguments.json:
+        if measured["others"] > QUIET:
+            refused += 1
+            print(
+                f"not stored: {row.name}: expected a machine that does nothing else; found others on "
+                f"{measured['others']:.0%} of the processors",
+                file=sys.stderr,
+            )
+        elif arguments.json:
             stored.merge(arguments.json, machine(), [measured])
     return refused
 

@@ -1,12 +1,14 @@
 """Both sides of benchmarks/training.py train the same model, for every task and mechanism."""
 
 import argparse
+import os
 import random
 
 import pytest
 import torch
 
 import command
+import trainer_run
 import training
 import training_rows
 
@@ -87,6 +89,26 @@ def test_a_row_is_measured(tmp_path):
     assert row["steps"] >= 2 and len(row["ratios"]) == 2
     assert row["ratio"] > 0 and row["headloom_ms"] > 0 and row["torch_ms"] > 0
     assert row["form"] in row["forms_ms"] and row["tokens_a_step"] > 0
+
+
+def test_a_pause_is_taken_off_the_step_that_it_lies_in():
+    run = object.__new__(trainer_run.TrainerRun)
+
+    def seconds(*took):
+        run.pause, run.lines_since_pause = 1.0, 0
+        return [round(run._without_pause(each), 3) for each in took]
+
+    assert seconds(1.1, 0.1, 0.1) == [0.1, 0.1, 0.1]
+    assert seconds(0.1, 1.1, 0.1) == [0.1, 0.1, 0.1]
+    assert seconds(0.1, 0.1, 1.1) == [0.1, 0.1, 1.1]
+
+
+def test_others_are_noticed():
+    others = training.Others()
+    total = sum(range(3_000_000))
+    assert total and others.share() > 0.0
+    own = training.used_seconds(os.getpid())
+    assert own > 0.0
 
 
 def test_rows_have_names_of_their_own():

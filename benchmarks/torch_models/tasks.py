@@ -138,7 +138,7 @@ class Translation(nn.Module):
         sides = ["source"] if shared else ["source", "target"]
         sizes = [rows_of(weights, f"model.{side}_embedding.weight") for side in sides]
         self.model = EncoderDecoder(config, (sizes[0], sizes[-1]), shared)
-        self.smoothing = task.get("label_smoothing", 0.0)
+        self.smoothing = task.get("label_smoothing", 0.1)
 
     def loss(self, batch):
         logits = self.model(batch["tokens"], batch["decoder_tokens"], batch.get("padding"))

@@ -1,10 +1,11 @@
-"""Rows of measurements in one JSON file that many runs of ``compare.py`` add to.
+"""Rows of measurements in one JSON file that many runs of ``compare.py`` or ``training.py`` add to.
 
 A file belongs to one machine. A row is known by ``KEY``: a new measurement of it takes the place of the
 old one, and a refusal takes it away, for a number that no longer stands may not stay.
 """
 
 import json
+import os
 
 KEY = ("mechanism", "case", "dtype", "pass", "tier", "threads")
 
@@ -34,5 +35,8 @@ def merge(path, machine, rows, refused=()):
         kept.pop(key_of(row), None)
     stored["rows"] = sorted(kept.values(), key=key_of)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    # Whole or not at all: a long list of measurements may be stopped at any time.
+    whole = path.with_name(path.name + ".tmp")
+    whole.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    os.replace(whole, path)
     return stored

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Writes the README's table of mechanisms and the rows of docs/benchmarks.md from the stored speeds.
+"""Writes the README's table of mechanisms, the rows of docs/benchmarks.md and the training steps of
+docs/performance/training.md from the stored speeds.
 
     .venv/bin/python scripts/readme_table.py           # rewrites what stands between the markers
     .venv/bin/python scripts/readme_table.py --check   # exit code 1 when it would
 
 Speeds come from ``benchmarks/results/cpu.json``: the time of the fastest alternative that computes the
 same over headloom's, the smallest and the largest among the stored rows. Alternatives run with allocator
-settings that favour them (``--tier tuned``).
+settings that favour them (``--tier tuned``). Training steps come from ``benchmarks/results/training.json``.
 """
 
 import argparse
@@ -15,6 +16,8 @@ import json
 import re
 import sys
 from pathlib import Path
+
+import training_table
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("benchmarks/results/cpu.json")
@@ -189,9 +192,11 @@ def between(text, name, body):
 def pages(root=ROOT):
     """{path: what it should hold}"""
     stored = json.loads((root / RESULTS).read_text(encoding="utf-8"))
+    steps = json.loads((root / training_table.RESULTS).read_text(encoding="utf-8"))
     bodies = {
         "README.md": ("mechanisms", mechanisms_table(stored["rows"])),
         "docs/benchmarks.md": ("rows", rows_table(stored)),
+        training_table.PAGE: ("training steps", training_table.table(steps)),
     }
     return {
         root / path: between((root / path).read_text(encoding="utf-8"), *body)
@@ -209,7 +214,9 @@ def main():
         (path, text) for path, text in pages().items() if path.read_text(encoding="utf-8") != text
     ]
     for path, text in differing:
-        print(f"{path.relative_to(ROOT)} {'differs from' if check else 'rewritten from'} {RESULTS}")
+        print(
+            f"{path.relative_to(ROOT)} {'differs from' if check else 'rewritten from'} what is stored"
+        )
         if not check:
             path.write_text(text, encoding="utf-8")
     return 1 if check and differing else 0

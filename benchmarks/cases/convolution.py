@@ -1,7 +1,7 @@
 """What both convolutions are compared with: the ways people write them in torch."""
 
 import torch
-from torch.nn.functional import pad
+from torch.nn.functional import conv1d, pad
 
 
 def shifted(x, weights, left):
@@ -39,6 +39,14 @@ def banded(x, weights, left):
     values = x.view(batch, length, heads, -1).transpose(1, 2).reshape(batch * heads, length, -1)
     mixed = (band @ values).view(batch, heads, length, -1)
     return mixed.transpose(1, 2).reshape(batch, length, channels)
+
+
+def depthwise(x, weights, left):
+    """One group of conv1d a channel, each kernel repeated. weights [H, K]."""
+    width = weights.size(1)
+    per_channel = weights.repeat_interleave(x.size(2) // weights.size(0), 0)
+    padded = pad(x.mT, (left, width - 1 - left))
+    return conv1d(padded, per_channel[:, None], groups=x.size(2)).mT
 
 
 def sizes():

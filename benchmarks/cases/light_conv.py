@@ -10,6 +10,7 @@ from cases.convolution import (
     LONGEST_BAND,
     QUICK_SIZE,
     banded,
+    depthwise,
     first_row,
     shifted,
     sizes,
@@ -21,18 +22,6 @@ from harness import Case
 
 def over_positions(form, left):
     return lambda x, weight: form(x, weight.softmax(-1)[None, None], left)
-
-
-def depthwise_conv1d(left):
-    """One group a channel, each kernel repeated."""
-
-    def convolve(x, weight):
-        width = weight.size(1)
-        per_channel = weight.softmax(-1).repeat_interleave(x.size(2) // weight.size(0), 0)
-        padded = pad(x.mT, (left, width - 1 - left))
-        return conv1d(padded, per_channel[:, None], groups=x.size(2)).mT
-
-    return convolve
 
 
 def grouped_conv1d(left):
@@ -53,7 +42,7 @@ def case(batch, channels, heads, length, width, quick=False):
     peers = {
         "shifted": over_positions(shifted, left),
         "conv1d grouped": grouped_conv1d(left),
-        "conv1d depthwise": depthwise_conv1d(left),
+        "conv1d depthwise": lambda x, weight: depthwise(x, weight.softmax(-1), left),
     }
     if batch * length * channels * width <= LARGEST_UNFOLD:
         peers["unfold"] = over_positions(unfolded, left)

@@ -120,11 +120,16 @@ void Loop::advance() {
 }
 
 void Loop::update() {
-  const StepResult result = stepper_(counters_.step + 1);
+  StepResult result = stepper_(counters_.step + 1);
   ++counters_.step;
+  if (average_) {
+    const auto begin = std::chrono::steady_clock::now();
+    average_->update(counters_.step);
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
+    result.seconds += elapsed.count();
+  }
   counters_.tokens += result.tokens;
   counters_.train_seconds += result.seconds;
-  if (average_) average_->update(counters_.step);
   dirty_ = true;
   telemetry_.step(counters_, result);
 }

@@ -2,7 +2,7 @@
 
 #include "headloom/kernels/isa_table.h"
 
-HEADLOOM_ISA_TABLE(GemmTable, gemm_table)
+HEADLOOM_BF16_ISA_TABLE(GemmTable, gemm_table)
 
 namespace headloom::kernels {
 
@@ -11,6 +11,9 @@ void gemm(const GemmArgs<float>& args) {
 }
 void gemm(const GemmArgs<double>& args) {
   gemm_table(active_isa()).f64(args);
+}
+void gemm(const GemmArgs<float, BFloat16>& args) {
+  gemm_table(active_isa()).bf16(args);
 }
 
 }  // namespace headloom::kernels

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "headloom/base/numeric.h"
 #include "headloom/kernels/isa.h"
 
 // Products of small matrices that are in cache: C[m, n] = A[m, k] B[k, n], or C += A B.
@@ -14,12 +15,12 @@
 // instead and add their own epilogue.
 namespace headloom::kernels {
 
-template <class T>
+template <class T, class M = T>
 struct GemmArgs {
   int64_t m, n, k;
-  const T* a;  // [m, k]: a[i * a_row_stride + j * a_column_stride]
+  const M* a;  // [m, k]: a[i * a_row_stride + j * a_column_stride]
   int64_t a_row_stride, a_column_stride;
-  const T* b;  // [k, n]
+  const M* b;  // [k, n]
   int64_t b_row_stride;
   T* c;  // [m, n]
   int64_t c_row_stride;
@@ -29,6 +30,8 @@ struct GemmArgs {
 struct GemmTable {
   void (*f32)(const GemmArgs<float>&);
   void (*f64)(const GemmArgs<double>&);
+  // Factors of bfloat16, sums of float32; rows of A or its columns are contiguous.
+  void (*bf16)(const GemmArgs<float, BFloat16>&);
 };
 
 // The kernels of one instruction set; refuses one that does not run here.
@@ -37,5 +40,6 @@ const GemmTable& gemm_table(Isa isa);
 // With active_isa().
 void gemm(const GemmArgs<float>& args);
 void gemm(const GemmArgs<double>& args);
+void gemm(const GemmArgs<float, BFloat16>& args);
 
 }  // namespace headloom::kernels

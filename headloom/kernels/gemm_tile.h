@@ -1,10 +1,14 @@
 #pragma once
 
+#include "headloom/kernels/bf16_pairs.h"
 #include "headloom/kernels/gemm.h"
-#include "headloom/kernels/simd.h"
 
 // The matrix product of gemm.h for use inside kernel files, with an epilogue that sees each vector
 // of the product while it is in a register.
+//
+// Factors are of the type T of the sums or, where the processor multiplies them (bf16_pairs.h), of
+// bfloat16 in pairs along k. Then a_column_stride and b_row_stride are the way from one pair to the
+// next, n counts pairs of a row of B, and an odd k ends with a pair whose second number is 0 in B.
 namespace headloom::kernels::HEADLOOM_ISA {
 
 // The register block: kBlockRows rows of kBlockVectors vectors. It has to hide the latency of the
@@ -36,28 +40,45 @@ struct Accumulate {
   }
 };
 
+// The product times a number.
+template <class T>
+struct Times {
+  static constexpr bool kReadsC = false;
+  Vec<T> factor;
+  HEADLOOM_INLINE Vec<T> operator()(Vec<T> product, Vec<T>, int64_t, int64_t) const {
+    return product * factor;
+  }
+};
+
 // kRows x (kVectors * kWidth) elements of C from (row, column) on. `count`: the lanes in use of
 // each vector, Index<kWidth> when all are.
-template <int kRows, int kVectors, class T, class Count, class Epilogue>
-HEADLOOM_INLINE void gemm_block(const GemmArgs<T>& g, int64_t row, int64_t column, Count count,
+template <int kRows, int kVectors, class T, class M, class Count, class Epilogue>
+HEADLOOM_INLINE void gemm_block(const GemmArgs<T, M>& g, int64_t row, int64_t column, Count count,
                                 const Epilogue& epilogue) {
   Vec<T> sum[kRows][kVectors];
   unroll<kRows>([&](auto i) HEADLOOM_INLINE_LAMBDA {
     unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA { sum[i][j] = zero<T>(); });
   });
-  const T* a = g.a + row * g.a_row_stride;
-  const T* b = g.b + column;
-  for (int64_t k = 0; k < g.k; ++k) {
-    Vec<T> b_row[kVectors];
-    unroll<kVectors>([&](auto j)
-                         HEADLOOM_INLINE_LAMBDA { b_row[j] = load_at(b + j * kWidth<T>, count); });
+  const M* a = g.a + row * g.a_row_stride;
+  const M* b = g.b + column * kGroup<M>;
+  const auto step = [&](const auto& element) HEADLOOM_INLINE_LAMBDA {
+    decltype(load_groups(b, count)) b_row[kVectors];
+    unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
+      b_row[j] = load_groups(b + j * kWidth<T> * kGroup<M>, count);
+    });
     unroll<kRows>([&](auto i) HEADLOOM_INLINE_LAMBDA {
-      const Vec<T> a_element = broadcast(a + i * g.a_row_stride);
+      const auto a_element = element(a + i * g.a_row_stride);
       unroll<kVectors>(
           [&](auto j) HEADLOOM_INLINE_LAMBDA { sum[i][j] = fma(a_element, b_row[j], sum[i][j]); });
     });
+  };
+  for (int64_t k = kGroup<M>; k <= g.k; k += kGroup<M>) {
+    step([](const M* p) HEADLOOM_INLINE_LAMBDA { return broadcast_group(p); });
     a += g.a_column_stride;
     b += g.b_row_stride;
+  }
+  if constexpr (kGroup<M> == 2) {
+    if (g.k % 2 != 0) step([](const M* p) HEADLOOM_INLINE_LAMBDA { return broadcast_last(p); });
   }
   unroll<kRows>([&](auto i) HEADLOOM_INLINE_LAMBDA {
     unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
@@ -85,8 +106,8 @@ HEADLOOM_INLINE void with_rows(int64_t rows, const Body& body) {
 
 // All rows of a panel of columns. Rows are dealt out evenly (9 as 5 + 4, not 8 + 1): a block with
 // few rows cannot hide the latency of its additions.
-template <int kVectors, class T, class Count, class Epilogue>
-HEADLOOM_INLINE void gemm_panel(const GemmArgs<T>& g, int64_t column, Count count,
+template <int kVectors, class T, class M, class Count, class Epilogue>
+HEADLOOM_INLINE void gemm_panel(const GemmArgs<T, M>& g, int64_t column, Count count,
                                 const Epilogue& epilogue) {
   const int64_t blocks = (g.m + kBlockRows - 1) / kBlockRows;
   const int64_t larger = g.m % blocks;
@@ -101,8 +122,8 @@ HEADLOOM_INLINE void gemm_panel(const GemmArgs<T>& g, int64_t column, Count coun
 }
 
 // C = epilogue(A B). g.accumulate is not looked at: choose Assign or Accumulate.
-template <class T, class Epilogue>
-void gemm_tile(const GemmArgs<T>& g, const Epilogue& epilogue) {
+template <class T, class M, class Epilogue>
+void gemm_tile(const GemmArgs<T, M>& g, const Epilogue& epilogue) {
   constexpr int64_t kPanel = kBlockVectors * kWidth<T>;
   if (g.m <= 0) {
     return;

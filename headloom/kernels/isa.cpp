@@ -27,6 +27,10 @@ bool runs_here(Isa isa) {
                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");)
       return false;
+    case Isa::kAvx512Bf16:
+      HEADLOOM_IF_AVX512BF16(return runs_here(Isa::kAvx512) &&
+                                        __builtin_cpu_supports("avx512bf16");)
+      return false;
   }
   return false;
 }
@@ -46,13 +50,15 @@ const char* name(Isa isa) {
       return "avx2";
     case Isa::kAvx512:
       return "avx512";
+    case Isa::kAvx512Bf16:
+      return "avx512bf16";
   }
   return "unknown";
 }
 
 std::vector<Isa> available_isas() {
   std::vector<Isa> isas;
-  for (Isa isa : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
+  for (Isa isa : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
     if (runs_here(isa)) {
       isas.push_back(isa);
     }

@@ -8,7 +8,9 @@
 // function pointers that is picked at run time.
 namespace headloom::kernels {
 
-enum class Isa { kBaseline, kAvx2, kAvx512 };
+// kAvx512Bf16 adds products of bfloat16 pairs. Only files that multiply bfloat16 are compiled for
+// it; the others' kernels of that set are those of kAvx512.
+enum class Isa { kBaseline, kAvx2, kAvx512, kAvx512Bf16 };
 
 const char* name(Isa isa);
 

@@ -14,7 +14,8 @@
 //
 // an ordinary file writes HEADLOOM_ISA_TABLE(GemmTable, gemm_table), which defines
 // headloom::kernels::gemm_table(Isa), and a header declares that function. The type is named as
-// seen from headloom::kernels, or in full.
+// seen from headloom::kernels, or in full. For files that are compiled for kAvx512Bf16 too (see
+// headloom_add_kernels in cmake/) it is HEADLOOM_BF16_ISA_TABLE.
 #if defined(HEADLOOM_HAS_avx2)
 #define HEADLOOM_IF_AVX2(...) __VA_ARGS__
 #else
@@ -25,13 +26,15 @@
 #else
 #define HEADLOOM_IF_AVX512(...)
 #endif
+// Compiled whenever avx512 is.
+#define HEADLOOM_IF_AVX512BF16 HEADLOOM_IF_AVX512
 
 #define HEADLOOM_DECLARE_TABLE(isa, Table, table) \
   namespace headloom::kernels::isa {              \
   extern const Table table;                       \
   }
 
-#define HEADLOOM_ISA_TABLE(Table, table)                           \
+#define HEADLOOM_DEFINE_TABLE(Table, table, bf16_set)              \
   HEADLOOM_DECLARE_TABLE(baseline, Table, table)                   \
   HEADLOOM_IF_AVX2(HEADLOOM_DECLARE_TABLE(avx2, Table, table))     \
   HEADLOOM_IF_AVX512(HEADLOOM_DECLARE_TABLE(avx512, Table, table)) \
@@ -46,10 +49,19 @@
       case Isa::kAvx512:                                           \
         HEADLOOM_IF_AVX512(return avx512::table;)                  \
         break;                                                     \
+      case Isa::kAvx512Bf16:                                       \
+        HEADLOOM_IF_AVX512BF16(return bf16_set::table;)            \
+        break;                                                     \
     }                                                              \
     refuse_isa(isa);                                               \
   }                                                                \
   }
+
+#define HEADLOOM_ISA_TABLE(Table, table) HEADLOOM_DEFINE_TABLE(Table, table, avx512)
+
+#define HEADLOOM_BF16_ISA_TABLE(Table, table)                              \
+  HEADLOOM_IF_AVX512BF16(HEADLOOM_DECLARE_TABLE(avx512bf16, Table, table)) \
+  HEADLOOM_DEFINE_TABLE(Table, table, avx512bf16)
 
 namespace headloom::kernels {
 

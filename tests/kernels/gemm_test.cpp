@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "headloom/kernels/isa_table.h"
 #include "tests/kernels/guarded.h"
 #include "tests/support/rounding.h"
 
@@ -38,29 +39,30 @@ void fill_rows(Guarded<T>& matrix, int64_t rows, int64_t columns, int64_t stride
   }
 }
 
+// T: what is multiplied. Sums are of its accumulator's type.
 template <class T>
-void run(Isa isa, const GemmArgs<T>& args) {
-  if constexpr (sizeof(T) == 4) {
-    gemm_table(isa).f32(args);
-  } else {
-    gemm_table(isa).f64(args);
-  }
+using Args = GemmArgs<accumulator_t<T>, T>;
+
+template <class T>
+void run(Isa isa, const Args<T>& args) {
+  member_for<T>(gemm_table(isa))(args);
 }
 
 // The element of A B, the sum of absolute values, and what C held before.
 template <class T>
-::testing::AssertionResult close(const GemmArgs<T>& g, int64_t i, int64_t j, T before) {
-  long double sum = g.accumulate ? before : T(0), magnitude = std::abs(sum);
+::testing::AssertionResult close(const Args<T>& g, int64_t i, int64_t j, accumulator_t<T> before) {
+  using Sum = accumulator_t<T>;
+  long double sum = g.accumulate ? before : Sum(0), magnitude = std::abs(sum);
   for (int64_t k = 0; k < g.k; ++k) {
-    const long double product =
-        static_cast<long double>(g.a[i * g.a_row_stride + k * g.a_column_stride]) *
-        g.b[k * g.b_row_stride + j];
+    const long double product = static_cast<long double>(static_cast<Sum>(
+                                    g.a[i * g.a_row_stride + k * g.a_column_stride])) *
+                                static_cast<Sum>(g.b[k * g.b_row_stride + j]);
     sum += product;
     magnitude += std::abs(product);
   }
-  const T found = g.c[i * g.c_row_stride + j];
+  const Sum found = g.c[i * g.c_row_stride + j];
   const double error = static_cast<double>(std::abs(found - sum));
-  const double bound = gemm_bound<T>(static_cast<double>(g.k), static_cast<double>(magnitude));
+  const double bound = gemm_bound<Sum>(static_cast<double>(g.k), static_cast<double>(magnitude));
   if (error <= bound) {
     return ::testing::AssertionSuccess();
   }
@@ -73,26 +75,26 @@ void check(Isa isa, const Case& c) {
   SCOPED_TRACE(::testing::Message() << name(isa) << " " << sizeof(T) << " bytes " << c);
   const int64_t a_rows = c.transposed_a ? c.k : c.m, a_columns = c.transposed_a ? c.m : c.k;
   const int64_t lda = a_columns + c.padding, ldb = c.n + c.padding, ldc = c.n + c.padding;
-  Guarded<T> a(span(a_rows, a_columns, lda), c.gap), b(span(c.k, c.n, ldb), c.gap),
-      out(span(c.m, c.n, ldc), c.gap), before(out.size());
+  Guarded<T> a(span(a_rows, a_columns, lda), c.gap), b(span(c.k, c.n, ldb), c.gap);
+  Guarded<accumulator_t<T>> out(span(c.m, c.n, ldc), c.gap), before(out.size());
   fill_rows(a, a_rows, a_columns, lda, 1);
   fill_rows(b, c.k, c.n, ldb, 1000);
   if (c.accumulate) {
     fill_rows(out, c.m, c.n, ldc, 2000);
   }
   std::copy_n(out.data(), out.size(), before.data());
-  const GemmArgs<T> args{c.m,
-                         c.n,
-                         c.k,
-                         a.data(),
-                         c.transposed_a ? 1 : lda,
-                         c.transposed_a ? lda : 1,
-                         b.data(),
-                         ldb,
-                         out.data(),
-                         ldc,
-                         c.accumulate};
-  run(isa, args);
+  const Args<T> args{c.m,
+                     c.n,
+                     c.k,
+                     a.data(),
+                     c.transposed_a ? 1 : lda,
+                     c.transposed_a ? lda : 1,
+                     b.data(),
+                     ldb,
+                     out.data(),
+                     ldc,
+                     c.accumulate};
+  run<T>(isa, args);
   for (int64_t i = 0; i < c.m; ++i) {
     for (int64_t j = 0; j < c.n; ++j) {
       ASSERT_TRUE(close(args, i, j, before[i * ldc + j]));
@@ -106,12 +108,12 @@ void check(Isa isa, const Case& c) {
 
 template <class T>
 class GemmTest : public ::testing::Test {};
-using Types = ::testing::Types<float, double>;
+using Types = ::testing::Types<float, double, BFloat16>;
 TYPED_TEST_SUITE(GemmTest, Types);
 
 // Two vectors of the widest set, in elements.
 template <class T>
-constexpr int64_t kTwoVectors = 2 * 64 / sizeof(T);
+constexpr int64_t kTwoVectors = 2 * 64 / sizeof(accumulator_t<T>);
 
 TYPED_TEST(GemmTest, EveryRowAndColumnCount) {
   for (Isa isa : available_isas()) {
@@ -153,11 +155,14 @@ TYPED_TEST(GemmTest, SizesThatCrossBlocks) {
 TYPED_TEST(GemmTest, CountsEachProductOnce) {
   for (Isa isa : available_isas()) {
     for (int64_t k : {1, 7, 511, 512, 513, 1025}) {
-      std::vector<TypeParam> a(static_cast<size_t>(3 * k), 1), b(static_cast<size_t>(5 * k), 1),
-          c(15, -1);
+      using Sum = accumulator_t<TypeParam>;
+      const TypeParam one(1);
+      const std::vector<TypeParam> a(static_cast<size_t>(3 * k), one),
+          b(static_cast<size_t>(5 * k), one);
+      std::vector<Sum> c(15, -1);
       run<TypeParam>(isa, {3, 5, k, a.data(), k, 1, b.data(), 5, c.data(), 5, false});
-      for (TypeParam element : c) {
-        ASSERT_EQ(element, static_cast<TypeParam>(k)) << name(isa);
+      for (Sum element : c) {
+        ASSERT_EQ(element, static_cast<Sum>(k)) << name(isa);
       }
     }
   }
@@ -165,7 +170,10 @@ TYPED_TEST(GemmTest, CountsEachProductOnce) {
 
 TYPED_TEST(GemmTest, NanAndInfinityComeThrough) {
   for (Isa isa : available_isas()) {
-    TypeParam a[] = {0, 1}, b[] = {INFINITY, 1, 2, 1, NAN, 2}, c[3];
+    const auto number = [](float value) { return static_cast<TypeParam>(value); };
+    const TypeParam a[] = {number(0), number(1)}, b[] = {number(INFINITY), number(1),   number(2),
+                                                         number(1),        number(NAN), number(2)};
+    accumulator_t<TypeParam> c[3];
     run<TypeParam>(isa, {1, 3, 2, a, 2, 1, b, 3, c, 3, false});
     EXPECT_TRUE(std::isnan(c[0])) << name(isa);
     EXPECT_TRUE(std::isnan(c[1])) << name(isa);
@@ -177,13 +185,14 @@ TYPED_TEST(GemmTest, TheActiveSetIsUsed) {
   const Isa before = active_isa();
   for (Isa isa : available_isas()) {
     use_isa(isa);
-    std::vector<TypeParam> a(64 * 64), b(64 * 64), expected(64 * 64), found(64 * 64);
+    std::vector<TypeParam> a(64 * 64), b(64 * 64);
+    std::vector<accumulator_t<TypeParam>> expected(64 * 64), found(64 * 64);
     fill_uniform(a.data(), 64 * 64, 1);
     fill_uniform(b.data(), 64 * 64, 2);
-    GemmArgs<TypeParam> args{64, 64, 64, a.data(), 64, 1, b.data(), 64, found.data(), 64, false};
+    Args<TypeParam> args{64, 64, 64, a.data(), 64, 1, b.data(), 64, found.data(), 64, false};
     gemm(args);
     args.c = expected.data();
-    run(isa, args);
+    run<TypeParam>(isa, args);
     EXPECT_EQ(found, expected) << name(isa);
   }
   use_isa(before);

@@ -14,6 +14,7 @@ namespace {
 template <class S>
 struct Backward {
   using T = accumulator_t<S>;
+  using M = multiplied_t<S>;
 
   const TalkingHeadsArgs<S>& args;
   LogitTiles<S> tiles;
@@ -21,8 +22,9 @@ struct Backward {
   bool strip, drops_before;
   T *dots, *softmax, *grads;  // J [K], W [H], dW and then dL [H]; a tile for each tile of keys
   T *mixtures, *dropped;      // [max(K, V)]; [H], dropout before the mix only
-  T *g_t, *grad_q_t;          // [V, E, lanes], [K, D, lanes]
-  T *q_rows, *g_rows;         // [K, lanes, D], [V, lanes, E]: half types, converted
+  M* g_t;                     // [V, E, lanes]
+  T* grad_q_t;                // [K, D, lanes]
+  M *q_rows, *g_rows;         // [K, lanes, D], [V, lanes, E]: half types, converted
   T *shift, *delta;           // [H, lanes]
   const TalkingHeadsGradients<S>* gradients = nullptr;
   const TalkingHeadsSums<T>* sums = nullptr;
@@ -43,11 +45,13 @@ struct Backward {
     mixtures = arena.take(
         tiles.tile_size(given.key_heads > given.value_heads ? given.key_heads : given.value_heads));
     dropped = arena.take(drops_before ? tiles.tile_size(given.heads) : 0);
-    g_t = arena.take(given.value_heads * given.value_width * lanes);
+    g_t = arena.template take_for<M>(given.value_heads * tiles.turned_size(given.value_width));
     grad_q_t = arena.take(given.key_heads * given.key_width * lanes);
     const bool converts = sizeof(S) != sizeof(T);
-    q_rows = arena.take(converts ? given.key_heads * lanes * given.key_width : 0);
-    g_rows = arena.take(converts ? given.value_heads * lanes * given.value_width : 0);
+    q_rows = arena.template take_for<M>(
+        converts ? given.key_heads * scratch_size<M>(lanes, given.key_width) : 0);
+    g_rows = arena.template take_for<M>(
+        converts ? given.value_heads * scratch_size<M>(lanes, given.value_width) : 0);
     shift = arena.take(given.heads * lanes);
     delta = arena.take(given.heads * lanes);
   }
@@ -95,30 +99,34 @@ struct Backward {
     }
   }
 
-  void convert(const HeadRows<const S>& from, int64_t heads, int64_t width, T* to) const {
+  void convert(const HeadRows<const S>& from, int64_t heads, int64_t width, M* to) const {
     for (int64_t h = 0; h < heads; ++h) {
-      operand(from.at(tiles.segment.batch, h, tiles.segment.query_begin + tiles.query),
-              from.row_stride, tiles.count, width, to + h * tiles.lanes * width);
+      right_rows(from.at(tiles.segment.batch, h, tiles.segment.query_begin + tiles.query),
+                 from.row_stride, tiles.count, width, to + h * scratch_size<M>(tiles.lanes, width));
     }
   }
 
   // The tile's queries or output gradients, as they lie in memory or converted.
-  Operand<T> query_rows(const HeadRows<const S>& from, int64_t h, int64_t width,
-                        const T* converted) const {
+  Operand<M> query_rows(const HeadRows<const S>& from, int64_t h, int64_t width,
+                        const M* converted) const {
     if constexpr (sizeof(S) == sizeof(T)) {
       return {from.at(tiles.segment.batch, h, tiles.segment.query_begin + tiles.query),
-              from.row_stride};
+              from.row_stride, 1};
     } else {
-      return {converted + h * tiles.lanes * width, width};
+      return {converted + h * scratch_size<M>(tiles.lanes, width), group_stride<M>(width), 1};
     }
   }
 
   // sum[rows, width] = or += tile[rows, lanes] times rows of queries.
-  void add_to_keys(const T* tile, const Operand<T>& queries, int64_t rows, int64_t width,
+  void add_to_keys(const T* tile, const Operand<M>& queries, int64_t rows, int64_t width,
                    T* sum) const {
     prefetch_rows<1>(sum + tiles.segment.keys * width, width, rows, width);
-    const GemmArgs<T> product{rows, width,        tiles.count,        tile, tiles.lanes,
-                              1,    queries.data, queries.row_stride, sum,  width};
+    const Operand<M> a = left_tile(tile, rows, tiles.lanes, tiles.rounded);
+    const GemmArgs<T, M> product{rows,         width,
+                                 tiles.count,  a.data,
+                                 a.row_stride, a.column_stride,
+                                 queries.data, queries.row_stride,
+                                 sum,          width};
     fresh ? gemm_tile(product, Assign{}) : gemm_tile(product, Accumulate{});
   }
 
@@ -157,7 +165,7 @@ struct Backward {
                   args.value_width,
                   sums->values + (h * tiles.segment.keys + key) * args.value_width);
     }
-    tiles.product(args.v, h, args.value_heads, args.value_width, g_t, key, rows, mixed);
+    tiles.product(args.v, h, args.value_heads, args.value_width, g_t, key, rows, mixed, Assign{});
     if (!drops) return;
     if (first && args.dropout == DropoutSite::kAfterMix) {
       tiles.drop_again(rows, mixed.head(h));
@@ -198,12 +206,8 @@ struct Backward {
     const Tile<T> grad_j = tiles.logits.identity ? grad : grad_dots;
     const int64_t width = args.key_width;
     for (int64_t h = 0; h < args.key_heads; ++h) {
-      tiles.prefetch_head(args.k, h + 1, args.key_heads, key, rows, width);
-      const Operand<T> keys =
-          operand(tiles.rows_of(args.k, h, key), args.k.row_stride, rows, width, tiles.scratch);
-      gemm_tile(GemmArgs<T>{width, tiles.lanes, rows, keys.data, 1, keys.row_stride, grad_j.head(h),
-                            tiles.lanes, grad_q_t + h * width * tiles.lanes, tiles.lanes},
-                Accumulate{});
+      tiles.add_over_keys(args.k, h, args.key_heads, width, grad_j.head(h), key, rows,
+                          grad_q_t + h * width * tiles.lanes);
       add_to_keys(grad_j.head(h), query_rows(args.q, h, width, q_rows), rows, width,
                   sums->keys + (h * tiles.segment.keys + key) * width);
     }

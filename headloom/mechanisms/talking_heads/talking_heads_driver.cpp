@@ -5,14 +5,14 @@
 #include "headloom/base/parallel.h"
 #include "headloom/kernels/isa_table.h"
 
-HEADLOOM_ISA_TABLE(TalkingHeadsForwardTable, talking_heads_forward_table)
-HEADLOOM_ISA_TABLE(TalkingHeadsBackwardTable, talking_heads_backward_table)
+HEADLOOM_BF16_ISA_TABLE(TalkingHeadsForwardTable, talking_heads_forward_table)
+HEADLOOM_BF16_ISA_TABLE(TalkingHeadsBackwardTable, talking_heads_backward_table)
 
 namespace headloom::kernels {
 namespace {
 
 int64_t vector_bytes(Isa isa) {
-  return isa == Isa::kAvx512 ? 64 : isa == Isa::kAvx2 ? 32 : 16;
+  return isa >= Isa::kAvx512 ? 64 : isa == Isa::kAvx2 ? 32 : 16;
 }
 
 int64_t ceil_div(int64_t a, int64_t b) {

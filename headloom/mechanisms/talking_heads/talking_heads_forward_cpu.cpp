@@ -131,13 +131,8 @@ struct Forward {
       if (args.dropout == DropoutSite::kAfterMix || args.dropout == DropoutSite::kPerKey) {
         tiles.drop(h, args.value_heads, key, rows, mixed.head(h));
       }
-      tiles.prefetch_head(args.v, h + 1, args.value_heads, key, rows, args.value_width);
-      const Operand<T> values = operand(tiles.rows_of(args.v, h, key), args.v.row_stride, rows,
-                                        args.value_width, tiles.scratch);
-      gemm_tile(GemmArgs<T>{args.value_width, tiles.lanes, rows, values.data, 1, values.row_stride,
-                            mixed.head(h), tiles.lanes, out_t + h * args.value_width * tiles.lanes,
-                            tiles.lanes},
-                Accumulate{});
+      tiles.add_over_keys(args.v, h, args.value_heads, args.value_width, mixed.head(h), key, rows,
+                          out_t + h * args.value_width * tiles.lanes);
     }
   }
 

@@ -20,6 +20,12 @@ struct Arena {
     used += (count + kLine - 1) / kLine * kLine;
     return p;
   }
+  // Memory for numbers of another type, no larger than T.
+  template <class M>
+  M* take_for(int64_t count) {
+    constexpr int64_t kEach = static_cast<int64_t>(sizeof(T) / sizeof(M));
+    return reinterpret_cast<M*>(take((count + kEach - 1) / kEach));
+  }
 };
 
 // [heads, rows, lanes]. Heads are not a multiple of 4 KiB apart: they would share cache sets.
@@ -43,26 +49,6 @@ HEADLOOM_INLINE void convert_row(const S* from, T* to, int64_t count) {
   for_each_vector<T>(count, [&](int64_t i, auto some) HEADLOOM_INLINE_LAMBDA {
     store_at(to + i, some, load_at(from + i, some));
   });
-}
-
-// Rows as numbers of the accumulator's type: where they are, or converted into `scratch`.
-template <class T>
-struct Operand {
-  const T* data;
-  int64_t row_stride;
-};
-
-template <class S, class T>
-HEADLOOM_INLINE Operand<T> operand(const S* from, int64_t row_stride, int64_t rows, int64_t width,
-                                   T* scratch) {
-  if constexpr (sizeof(S) == sizeof(T)) {
-    return {from, row_stride};
-  } else {
-    for (int64_t i = 0; i < rows; ++i) {
-      convert_row(from + i * row_stride, scratch + i * width, width);
-    }
-    return {scratch, width};
-  }
 }
 
 // The weights of one mixture for the tile at hand.

@@ -3,7 +3,7 @@
 #include "headloom/base/rng.h"
 #include "headloom/kernels/exp.h"
 #include "headloom/kernels/philox_lanes.h"
-#include "headloom/mechanisms/talking_heads/talking_heads_mix.h"
+#include "headloom/mechanisms/talking_heads/talking_heads_operand.h"
 
 // One tile of mixed logits, in base 2, queries in the lanes: [H, keys, lanes]. The one place that
 // computes logits, for both forms of the forward and of the backward pass.
@@ -25,12 +25,16 @@ HEADLOOM_INLINE void prefetch_rows(const S* p, int64_t row_stride, int64_t rows,
 template <class S>
 struct LogitTiles {
   using T = accumulator_t<S>;
+  using M = multiplied_t<S>;
+  // The factor scale log2(e) would round bfloat16: products get it instead of queries.
+  static constexpr bool kScalesProducts = kGroup<M> == 2;
 
   const TalkingHeadsArgs<S>& args;
   int64_t lanes, tile_keys;
   MixWeights<S> logits, weights;
-  T* q_t;      // [K, D, lanes], times scale log2(e)
-  T* scratch;  // [tile_keys, max(D, E)]: rows of half types, converted
+  M* q_t;      // [K, D, lanes], times scale log2(e)
+  M* scratch;  // [tile_keys, max(D, E)]: rows of keys or values, converted
+  M* rounded;  // [tile_keys, lanes]: one head of a tile, converted
   T* edge;     // [tile_keys, lanes]: bias or dropout of one head
   AttentionSegment segment{};
   int64_t query = 0, count = 0;  // first query of the tile, lanes in use
@@ -43,14 +47,21 @@ struct LogitTiles {
         logits(given.logits, given.queries, given.keys, plan, with_backward, arena),
         weights(given.weights, given.queries, given.keys, plan, with_backward, arena) {
     const int64_t width = given.key_width > given.value_width ? given.key_width : given.value_width;
-    q_t = arena.take(given.key_heads * given.key_width * lanes);
-    scratch = arena.take(sizeof(S) == sizeof(T) ? 0 : tile_keys * width);
+    q_t = arena.template take_for<M>(given.key_heads * turned_size(given.key_width));
+    const bool converts = sizeof(S) != sizeof(T);
+    scratch = arena.template take_for<M>(converts ? scratch_size<M>(tile_keys, width) : 0);
+    const bool rounds = sizeof(M) != sizeof(T);
+    rounded = arena.template take_for<M>(rounds ? scratch_size<M>(tile_keys, lanes) : 0);
     edge = arena.take(tile_keys * lanes);
   }
 
   HEADLOOM_INLINE Tile<T> tile(T* data) const { return {data, tile_keys * lanes + Tile<T>::kPad}; }
   HEADLOOM_INLINE int64_t tile_size(int64_t heads) const {
     return heads * (tile_keys * lanes + Tile<T>::kPad);
+  }
+  // Elements of a head of turned rows.
+  HEADLOOM_INLINE int64_t turned_size(int64_t width) const {
+    return group_rows<M>(width) * group_stride<M>(lanes);
   }
 
   void begin_queries(const AttentionSegment& of, int64_t first) {
@@ -63,16 +74,15 @@ struct LogitTiles {
   }
 
   // to[heads, width, lanes], zeros in lanes that are no query.
-  void turn_queries(const HeadRows<const S>& rows, int64_t heads, int64_t width, T* to,
+  void turn_queries(const HeadRows<const S>& rows, int64_t heads, int64_t width, M* to,
                     double factor) const {
-    if (count < lanes) fill(to, heads * width * lanes, T(0));
     for (int64_t h = 0; h < heads; ++h) {
       if (h + 1 < heads) {
         prefetch_rows(rows.at(segment.batch, h + 1, segment.query_begin + query), rows.row_stride,
                       count, width);
       }
-      transpose_tile(rows.at(segment.batch, h, segment.query_begin + query), rows.row_stride, count,
-                     width, to + h * width * lanes, lanes, static_cast<T>(factor));
+      right_columns(rows.at(segment.batch, h, segment.query_begin + query), rows.row_stride, count,
+                    width, to + h * turned_size(width), lanes, factor);
     }
   }
 
@@ -97,21 +107,41 @@ struct LogitTiles {
   }
 
   // to[h, rows, lanes] = rows of keys or values times turned[h, width, lanes].
+  template <class Epilogue>
   void product(const HeadRows<const S>& from, int64_t h, int64_t heads, int64_t width,
-               const T* turned, int64_t key, int64_t rows, Tile<T> to) const {
+               const M* turned, int64_t key, int64_t rows, Tile<T> to,
+               const Epilogue& epilogue) const {
     prefetch_head(from, h + 1, heads, key, rows, width);
-    const Operand<T> a = operand(rows_of(from, h, key), from.row_stride, rows, width, scratch);
-    gemm_tile(GemmArgs<T>{rows, lanes, width, a.data, a.row_stride, 1, turned + h * width * lanes,
-                          lanes, to.head(h), lanes},
-              Assign{});
+    const Operand<M> a = left_rows<M>(rows_of(from, h, key), from.row_stride, rows, width, scratch);
+    gemm_tile(
+        GemmArgs<T, M>{rows, lanes, width, a.data, a.row_stride, a.column_stride,
+                       turned + h * turned_size(width), group_stride<M>(lanes), to.head(h), lanes},
+        epilogue);
+  }
+
+  // to[width, lanes] += the transpose of rows of keys or values times head[rows, lanes].
+  void add_over_keys(const HeadRows<const S>& from, int64_t h, int64_t heads, int64_t width,
+                     const T* head, int64_t key, int64_t rows, T* to) const {
+    prefetch_head(from, h + 1, heads, key, rows, width);
+    const Operand<M> a =
+        left_columns<M>(rows_of(from, h, key), from.row_stride, rows, width, scratch);
+    const Operand<M> b = right_rows<M>(head, lanes, rows, lanes, rounded);
+    gemm_tile(GemmArgs<T, M>{width, lanes, rows, a.data, a.row_stride, a.column_stride, b.data,
+                             b.row_stride, to, lanes},
+              Accumulate{});
   }
 
   // The mixed logits of keys [key, key + rows); `dots` gets the products before mixing, unless the
   // heads are not mixed.
   void compute(int64_t key, int64_t rows, Tile<T> dots, Tile<T> mixed) const {
+    const Tile<T> to = logits.identity ? mixed : dots;
     for (int64_t h = 0; h < args.key_heads; ++h) {
-      product(args.k, h, args.key_heads, args.key_width, q_t, key, rows,
-              logits.identity ? mixed : dots);
+      if constexpr (kScalesProducts) {
+        product(args.k, h, args.key_heads, args.key_width, q_t, key, rows, to,
+                Times<T>{set1(static_cast<T>(args.scale * kLog2OfE))});
+      } else {
+        product(args.k, h, args.key_heads, args.key_width, q_t, key, rows, to, Assign{});
+      }
     }
     if (!logits.identity) logits.mix(dots, mixed, rows, nullptr);
     if (args.bias.data != nullptr) add_bias(key, rows, mixed);

@@ -85,7 +85,7 @@ std::vector<Tensor> doubles(const Everything& e) {
 
 TEST(TalkingHeadsForms, InstructionSetsAndTypesAgree) {
   const kernels::Isa before = kernels::active_isa();
-  for (const at::ScalarType type : {at::kDouble, at::kFloat}) {
+  for (const at::ScalarType type : {at::kDouble, at::kFloat, at::kBFloat16, at::kHalf}) {
     const Everything e = everything(type, true);
     const std::vector<Tensor> exact = doubles(e);
     for (const kernels::Isa isa : kernels::available_isas()) {

@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "headloom/base/check.h"
-#include "headloom/nn/dropout.h"
+#include "headloom/mechanisms/dropout.h"
 #include "headloom/nn/tokens.h"
 
 namespace headloom::nn {
@@ -106,7 +106,7 @@ const Tensor& EncoderDecoder::target_weight() const {
 Tensor EncoderDecoder::embed(const Tensor& weight, const Tensor& tokens, const Tensor& positions) {
   Tensor x = at::embedding(weight, tokens) * std::sqrt(static_cast<double>(config_.dim));
   if (positions.defined()) x = x + positions;
-  return nn::dropout(x, config_.dropout, is_training());
+  return headloom::dropout(x, config_.dropout, is_training());
 }
 
 Tensor EncoderDecoder::project(const Tensor& hidden) const {

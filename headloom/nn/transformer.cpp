@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "headloom/base/check.h"
-#include "headloom/nn/dropout.h"
+#include "headloom/mechanisms/dropout.h"
 #include "headloom/nn/tokens.h"
 #include "headloom/tensor/contract.h"
 
@@ -108,7 +108,7 @@ Tensor Transformer::place(Tensor x, const Tensor& positions, const Tensor& kinds
     x = x + (kinds.defined() ? at::embedding(segment_table_, kinds) : segment_table_[0]);
   }
   if (embedding_norm_) x = embedding_norm_(x);
-  return nn::dropout(x, config_.dropout, is_training());
+  return headloom::dropout(x, config_.dropout, is_training());
 }
 
 Tensor Transformer::finish(const Tensor& x) {

@@ -5,8 +5,8 @@
 
 #include <cmath>
 
+#include "headloom/mechanisms/dropout.h"
 #include "headloom/mechanisms/registry.h"
-#include "headloom/nn/dropout.h"
 
 namespace headloom::nn {
 namespace {
@@ -69,7 +69,7 @@ TransformerBlock::TransformerBlock(const BlockConfig& config)
 }
 
 Tensor TransformerBlock::drop(const Tensor& x, double p) const {
-  return nn::dropout(x, p, is_training());
+  return headloom::dropout(x, p, is_training());
 }
 
 Tensor TransformerBlock::feed_forward(const Tensor& x) {

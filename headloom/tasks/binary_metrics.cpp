@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "headloom/tasks/cross_entropy.h"
+#include "headloom/mechanisms/cross_entropy.h"
 #include "headloom/tasks/metrics.h"
 
 namespace headloom::tasks {

@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "headloom/base/check.h"
-#include "headloom/tasks/cross_entropy.h"
+#include "headloom/mechanisms/cross_entropy.h"
 
 namespace headloom::tasks {
 namespace {

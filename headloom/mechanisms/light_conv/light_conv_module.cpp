@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "headloom/base/check.h"
+#include "headloom/mechanisms/dropout.h"
 #include "headloom/mechanisms/light_conv/light_conv_dispatch.h"
 #include "headloom/mechanisms/light_conv/light_conv_step.h"
 #include "headloom/tensor/gradients.h"
@@ -97,9 +98,7 @@ ConvMixer::ConvMixer(const std::string& mechanism, const MixerConfig& config, Op
 }
 
 Tensor ConvMixer::values_of(const Tensor& x) {
-  const Tensor input =
-      is_training() && input_dropout_ > 0.0 ? at::dropout(x, input_dropout_, true) : x;
-  const Tensor projected = in_proj_(input);
+  const Tensor projected = in_proj_(headloom::dropout(x, input_dropout_, is_training()));
   return glu_ ? at::glu(projected, -1) : projected;
 }
 

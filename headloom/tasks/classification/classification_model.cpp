@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 #include <torch/nn/init.h>
 
-#include "headloom/nn/dropout.h"
+#include "headloom/mechanisms/dropout.h"
 
 // B batch, T tokens, C model width.
 namespace headloom::tasks::classification {
@@ -26,7 +26,7 @@ ClassificationModel::ClassificationModel(nn::TransformerConfig config, int64_t c
 Tensor ClassificationModel::classify(const Tensor& hidden, const Tensor& padding) {
   const Tensor pooled =
       pooling_ == Pooling::kFirst ? hidden.select(1, 0) : mean_of_tokens(hidden, padding);
-  return classifier_(nn::dropout(at::tanh(pooler_(pooled)), dropout_, is_training()));
+  return classifier_(headloom::dropout(at::tanh(pooler_(pooled)), dropout_, is_training()));
 }
 
 Tensor ClassificationModel::forward(const Batch& batch) {

@@ -6,8 +6,8 @@
 #include <numeric>
 
 #include "headloom/base/check.h"
+#include "headloom/mechanisms/cross_entropy.h"
 #include "headloom/tasks/binary_metrics.h"
-#include "headloom/tasks/cross_entropy.h"
 #include "headloom/tasks/metrics.h"
 #include "headloom/tasks/model_mode.h"
 

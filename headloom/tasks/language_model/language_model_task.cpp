@@ -6,8 +6,8 @@
 #include <cmath>
 
 #include "headloom/base/check.h"
+#include "headloom/mechanisms/cross_entropy.h"
 #include "headloom/tasks/corpus.h"
-#include "headloom/tasks/cross_entropy.h"
 #include "headloom/tasks/files.h"
 #include "headloom/tasks/random.h"
 

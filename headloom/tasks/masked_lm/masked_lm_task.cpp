@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "headloom/base/check.h"
-#include "headloom/tasks/cross_entropy.h"
+#include "headloom/mechanisms/cross_entropy.h"
 #include "headloom/tasks/masked_lm/masked_lm_model.h"
 
 // B batch, T tokens, M tokens to predict, V vocabulary.

@@ -1,4 +1,4 @@
-#include "headloom/nn/dropout.h"
+#include "headloom/mechanisms/dropout.h"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -11,7 +11,7 @@
 #include "headloom/tensor/dispatch.h"
 #include "headloom/tensor/dropout.h"
 
-namespace headloom::nn {
+namespace headloom {
 namespace {
 
 using at::Tensor;
@@ -70,4 +70,4 @@ Tensor dropout(const Tensor& x, double p, bool training) {
   return Dropout::apply(x, p, seed.item<int64_t>());
 }
 
-}  // namespace headloom::nn
+}  // namespace headloom

@@ -1,17 +1,20 @@
 // N rows, V vocabulary.
-#include "headloom/tasks/cross_entropy.h"
+#include "headloom/mechanisms/cross_entropy.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 #include <torch/torch.h>
 
 #include "headloom/kernels/isa.h"
 #include "tests/support/closeness.h"
-#include "tests/tasks/support.h"
+#include "tests/support/message_of.h"
 
-namespace headloom::tasks {
+namespace headloom {
 namespace {
 
 using at::Tensor;
 using ::testing::HasSubstr;
+using testing::message_of;
 
 struct Problem {
   Tensor logits, targets;
@@ -113,4 +116,4 @@ TEST(CrossEntropySum, RefusesASecondDerivative) {
 }
 
 }  // namespace
-}  // namespace headloom::tasks
+}  // namespace headloom

@@ -2,7 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
-namespace headloom::tasks {
+namespace headloom {
 
 // Cross entropy with label smoothing e (Szegedy et al., 2016, section 7), summed over the rows
 // whose target is not -100:
@@ -13,4 +13,4 @@ namespace headloom::tasks {
 at::Tensor cross_entropy_sum(const at::Tensor& logits, const at::Tensor& targets,
                              double smoothing = 0.0);
 
-}  // namespace headloom::tasks
+}  // namespace headloom

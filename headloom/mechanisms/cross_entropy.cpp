@@ -1,4 +1,4 @@
-#include "headloom/tasks/cross_entropy.h"
+#include "headloom/mechanisms/cross_entropy.h"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -13,7 +13,7 @@
 #include "headloom/tensor/results.h"
 
 // N rows, V vocabulary.
-namespace headloom::tasks {
+namespace headloom {
 namespace {
 
 using at::Tensor;
@@ -137,4 +137,4 @@ Tensor cross_entropy_sum(const Tensor& logits, const Tensor& targets, double smo
   return CrossEntropySum::apply(x.contiguous(), wanted, smoothing);
 }
 
-}  // namespace headloom::tasks
+}  // namespace headloom

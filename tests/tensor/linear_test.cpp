@@ -44,7 +44,7 @@ TEST(Linear, IsTorchsWithItsGradients) {
   for (const auto& rows : std::vector<std::vector<int64_t>>{{2}, {700}, {3, 5, 41}, {1}, {0}, {}}) {
     for (const auto& [inputs, outputs] : {std::pair{33, 64}, std::pair{64, 3001}}) {
       const Problem p = problem(rows, inputs, outputs);
-      const Tensor y = linear(p.x, p.weight, p.bias);
+      const Tensor y = headloom::linear(p.x, p.weight, p.bias);
       const Tensor grad = at::randn_like(y);
       Tensor exact;
       const std::vector<Tensor> expected = exact_gradients(p, grad, exact);
@@ -66,11 +66,11 @@ TEST(Linear, TakesAnyStridesAndNoBias) {
   const Tensor x = p.x.detach().t().contiguous().t(),
                weight = p.weight.detach().t().contiguous().t();
   const Tensor exact = at::linear(x.to(at::kDouble), weight.to(at::kDouble));
-  expect_rounding(linear(x, weight), exact, 16.0 * 64);
+  expect_rounding(headloom::linear(x, weight), exact, 16.0 * 64);
   // Every other row of a larger tensor.
   const Tensor wide = at::randn({1200, 64});
   const Tensor sparse = wide.slice(0, 0, 1200, 2);
-  expect_rounding(linear(sparse, weight),
+  expect_rounding(headloom::linear(sparse, weight),
                   at::linear(sparse.to(at::kDouble), weight.to(at::kDouble)), 16.0 * 64);
 }
 
@@ -80,7 +80,7 @@ TEST(Linear, HasSecondDerivatives) {
     return torch::autograd::grad({y.square().sum()}, {x}, {}, true, true)[0].square().sum();
   };
   const Tensor found =
-      torch::autograd::grad({penalty(linear(p.x, p.weight, p.bias), p.x)}, {p.weight})[0];
+      torch::autograd::grad({penalty(headloom::linear(p.x, p.weight, p.bias), p.x)}, {p.weight})[0];
   const Tensor x = p.x.detach().to(at::kDouble).requires_grad_();
   const Tensor weight = p.weight.detach().to(at::kDouble).requires_grad_();
   const Tensor exact = torch::autograd::grad(
@@ -90,7 +90,7 @@ TEST(Linear, HasSecondDerivatives) {
 
 TEST(Linear, OnlyWantedGradientsAreMade) {
   const Problem p = problem({512}, 64, 64);
-  linear(p.x.detach(), p.weight, p.bias.detach()).sum().backward();
+  headloom::linear(p.x.detach(), p.weight, p.bias.detach()).sum().backward();
   EXPECT_TRUE(p.weight.grad().defined());
   EXPECT_FALSE(p.bias.grad().defined());
 }
@@ -98,14 +98,14 @@ TEST(Linear, OnlyWantedGradientsAreMade) {
 TEST(Linear, AutocastLowersAsItDoesTorchs) {
   const Problem p = problem({512}, 64, 64);
   at::autocast::set_autocast_enabled(at::kCPU, true);
-  const Tensor y = linear(p.x, p.weight, p.bias);
+  const Tensor y = headloom::linear(p.x, p.weight, p.bias);
   at::autocast::set_autocast_enabled(at::kCPU, false);
   at::autocast::clear_cache();
   EXPECT_EQ(y.scalar_type(), at::kBFloat16);
 }
 
 TEST(Linear, RefusesWhatTorchRefuses) {
-  EXPECT_THROW(linear(at::zeros({512, 63}), at::zeros({64, 64})), c10::Error);
+  EXPECT_THROW(headloom::linear(at::zeros({512, 63}), at::zeros({64, 64})), c10::Error);
 }
 
 TEST(LinearModule, HasTorchsNamesAndValues) {

@@ -101,7 +101,7 @@ ROWS = [
 
 def glue(folder):
     return {
-        "tokenizer": "wikitext-2/tokenizer_8000.json",
+        "tokenizer": "wikitext-2/tokenizer_4000.json",
         "train_file": f"{folder}/train.tsv",
         "validation_file": f"{folder}/dev.tsv",
     }
@@ -124,7 +124,7 @@ FILES = {
     "sst2_tuned": glue("sst2"),
     "tiny_shakespeare": {"path": "tiny_shakespeare/input.txt"},
     "wikitext2_mlm": {
-        "tokenizer": "wikitext-2/tokenizer_8000.json",
+        "tokenizer": "wikitext-2/tokenizer_4000.json",
         "path": "wikitext-2/train.txt",
         "validation_path": "wikitext-2/valid.txt",
     },

@@ -34,7 +34,7 @@ target_link_libraries(headloom_command PRIVATE headloom_tools)
 set_target_properties(headloom_command PROPERTIES OUTPUT_NAME headloom)
 
 # The C library's allocator loses a tenth of a training step, and three times the memory, once blocks of the
-# matrix library's cached kernels lie between those of the tensors (docs/performance/training.md). A sanitizer
+# matrix library's cached kernels lie between those of the tensors (docs/performance/kernels.md). A sanitizer
 # brings an allocator of its own.
 find_library(HEADLOOM_TCMALLOC NAMES tcmalloc_minimal libtcmalloc_minimal.so.4)
 if(HEADLOOM_TCMALLOC AND NOT HEADLOOM_SANITIZE)

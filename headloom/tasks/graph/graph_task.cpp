@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "headloom/base/check.h"
+#include "headloom/mechanisms/cross_entropy.h"
 #include "headloom/tasks/files.h"
 #include "headloom/tasks/graph/gat_model.h"
 #include "headloom/tasks/metrics.h"
@@ -14,10 +15,6 @@ namespace {
 using at::Tensor;
 
 constexpr const char* kWhere = "task graph";
-
-Tensor cross_entropy_sum(const Tensor& logits, const Tensor& targets) {
-  return at::cross_entropy_loss(logits, targets, {}, at::Reduction::Sum);
-}
 
 Tensor as_tensor(const std::vector<int64_t>& values) {
   return at::tensor(values, at::kLong);

@@ -82,6 +82,7 @@ int dispatch(int argc, char** argv) {
   add_data(app, action);
   add_list(app, action);
   add_inspect(app, action);
+  add_report(app, action);
   if (argc <= 1) {
     complain(cat("expected a command; found none.\n\n", app.help()));
     return kUsage;

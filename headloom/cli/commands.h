@@ -23,6 +23,7 @@ void add_average(CLI::App& app, Action& action);
 void add_data(CLI::App& app, Action& action);
 void add_list(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
+void add_report(CLI::App& app, Action& action);
 
 // A command with examples, one command line each, at the end of its help. `details`, in lines, come
 // before them.

@@ -6,9 +6,13 @@
 #include "headloom/cli/machine.h"
 #include "headloom/cli/output.h"
 #include "headloom/cli/run_log.h"
+#include "headloom/train/checkpoint.h"
 
 namespace headloom::cli {
 namespace {
+
+constexpr const char* kLogitsMix = ".logits_proj";
+constexpr const char* kWeightsMix = ".weights_proj";
 
 report::Table cost_table(const train::RunSummary& summary) {
   const double mib = static_cast<double>(summary.peak_memory_bytes) / (1 << 20);
@@ -43,6 +47,45 @@ std::vector<report::Chart> charts_of(const RunLog& log) {
   return charts;
 }
 
+report::Table progress_table(const RunLog& log) {
+  report::Table table{"Validation so far", {"metric", "value"}, {}, "The run has not ended."};
+  if (!log.train.empty()) {
+    table.note = cat("The run has not ended; step ", log.train.back().step, " is its last so far.");
+  }
+  if (log.validation.empty()) return table;
+  for (const auto& [name, value] : log.validation.back().metrics) {
+    table.rows.push_back({name, report::format_number(value, 6)});
+  }
+  return table;
+}
+
+report::HeatMap heat_map_of(const std::string& name, const at::Tensor& matrix) {
+  const at::Tensor values = matrix.to(at::kDouble).contiguous();
+  const bool logits = name.ends_with(kLogitsMix);
+  report::HeatMap map{name,
+                      logits ? "head of queries and keys" : "head of the softmax",
+                      logits ? "head of the softmax" : "head of the values",
+                      {}};
+  const double* row = values.const_data_ptr<double>();
+  for (int64_t i = 0; i < values.size(0); ++i, row += values.size(1)) {
+    map.values.emplace_back(row, row + values.size(1));
+  }
+  return map;
+}
+
+// Nothing where no checkpoint can be read: the course of the run is worth a page all the same.
+std::vector<report::HeatMap> head_mixes(const std::string& folder) {
+  std::vector<report::HeatMap> maps;
+  std::vector<std::string> unread;
+  const auto checkpoint = train::CheckpointFolder(folder + "/checkpoints").load_newest(unread);
+  if (!checkpoint) return maps;
+  for (const auto& [name, tensor] : checkpoint->model) {
+    const bool mixes = name.ends_with(kLogitsMix) || name.ends_with(kWeightsMix);
+    if (mixes && tensor.dim() == 2) maps.push_back(heat_map_of(name, tensor));
+  }
+  return maps;
+}
+
 }  // namespace
 
 std::string with_commas(int64_t value) {
@@ -65,18 +108,29 @@ report::Table summary_table(const train::RunSummary& summary) {
   return table;
 }
 
-std::string write_run_report(const std::string& folder, const train::Recipe& recipe,
-                             const train::RunSummary& summary) {
+report::Page run_page(const std::string& folder, const train::Recipe& recipe,
+                      const std::optional<train::RunSummary>& summary) {
+  const RunLog log = read_run_log(folder + "/metrics.jsonl");
   report::Page page;
   page.title = cat(recipe.task, ": ", recipe.model.mixer);
   page.subtitle = to_string(describe_machine(recipe.train.threads));
-  page.tables = {summary_table(summary)};
-  page.more_tables = {cost_table(summary)};
-  page.tables[0].title = "Validation";
-  page.charts = charts_of(read_run_log(folder + "/metrics.jsonl"));
+  if (summary) {
+    page.tables = {summary_table(*summary)};
+    page.tables[0].title = "Validation";
+    page.more_tables = {cost_table(*summary)};
+  } else {
+    page.tables = {progress_table(log)};
+  }
+  page.charts = charts_of(log);
+  page.heat_maps = head_mixes(folder);
   page.listings = {{"Recipe", train::to_toml(recipe)}};
+  return page;
+}
+
+std::string write_run_report(const std::string& folder, const train::Recipe& recipe,
+                             const train::RunSummary& summary) {
   const std::string path = folder + "/report.html";
-  write_file(path, report::render_html(page));
+  write_file(path, report::render_html(run_page(folder, recipe, summary)));
   return path;
 }
 

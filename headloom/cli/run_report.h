@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "headloom/report/report.h"
@@ -10,7 +11,12 @@ namespace headloom::cli {
 // The outcome of a run: each metric at the end, and where the main one was best.
 report::Table summary_table(const train::RunSummary& summary);
 
-// Writes <folder>/report.html with the course of the run and returns its path.
+// The course of the run in a folder, and the matrices that mix heads, of its newest checkpoint.
+// Without a summary the run is not at its end: the page shows what is there.
+report::Page run_page(const std::string& folder, const train::Recipe& recipe,
+                      const std::optional<train::RunSummary>& summary);
+
+// Writes it to <folder>/report.html and returns that path.
 std::string write_run_report(const std::string& folder, const train::Recipe& recipe,
                              const train::RunSummary& summary);
 

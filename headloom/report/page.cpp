@@ -1,6 +1,7 @@
 #include "headloom/base/check.h"
 #include "headloom/report/chart.h"
 #include "headloom/report/escape.h"
+#include "headloom/report/heat_map.h"
 #include "headloom/report/report.h"
 #include "headloom/report/table.h"
 
@@ -76,10 +77,13 @@ std::string render_html(const Page& page) {
   }
   html += "</header>\n";
   for (const Table& table : page.tables) html += html_table(table);
-  if (!page.charts.empty()) {
+  if (!page.charts.empty() || !page.heat_maps.empty()) {
     html += "<div class=\"charts\">\n";
     for (const Chart& chart : page.charts) {
       html += cat("<figure>\n", draw_chart(chart, /*stands_alone=*/false), "</figure>\n");
+    }
+    for (const HeatMap& map : page.heat_maps) {
+      html += cat("<figure>\n", draw_heat_map(map), "</figure>\n");
     }
     html += "</div>\n";
   }

@@ -20,6 +20,12 @@ struct Chart {
   bool log_y = false;
 };
 
+// A matrix as cells of colour.
+struct HeatMap {
+  std::string title, row_label, column_label;
+  std::vector<std::vector<double>> values;  // rows
+};
+
 struct Table {
   std::string title;
   std::vector<std::string> columns;
@@ -33,6 +39,7 @@ struct Page {
   std::vector<Chart> charts;
   std::vector<Table> more_tables;                             // below them
   std::vector<std::pair<std::string, std::string>> listings;  // title, preformatted text
+  std::vector<HeatMap> heat_maps;                             // behind the charts
 };
 
 // One chart as an SVG document that stands alone, in light or dark as the reader's system asks.

@@ -44,6 +44,7 @@ const std::map<std::string, std::set<std::string>> kFlags{
       "--split-compounds", "--lowercase", "--strict"}},
     {"list", {"--help"}},
     {"inspect", {"--help"}},
+    {"report", {"--help", "--output", "--tensorboard"}},
 };
 
 // "data score" is two words of a command line.

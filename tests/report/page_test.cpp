@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "headloom/report/report.h"
 #include "tests/report/markup.h"
 
@@ -18,6 +20,9 @@ Page example() {
   page.more_tables.push_back({"Below", {}, {{"last"}}, ""});
   page.charts.push_back({"Loss", "step", "nats", {{"one", {{0, 2}, {1, 1}}, {}}}, true});
   page.charts.push_back({});
+  page.heat_maps.push_back(
+      {"mix <1>", "in", "out", {{0.5, -1.0}, {std::numeric_limits<double>::quiet_NaN(), 0.0}}});
+  page.heat_maps.push_back({});
   page.listings.emplace_back("Recipe", "[task]\nname = \"a<b\"\n</pre>");
   return page;
 }
@@ -33,7 +38,7 @@ TEST(Page, HasAllItsParts) {
   EXPECT_THAT(html, HasSubstr("4 mechanisms &lt;3 seeds&gt;"));
   EXPECT_THAT(html, HasSubstr("<td>&lt;b&gt;</td><td class=\"number\">0.5</td>"));
   EXPECT_THAT(html, HasSubstr("a note"));
-  EXPECT_EQ(count(html, "<svg "), 2u);
+  EXPECT_EQ(count(html, "<svg "), 4u);
   EXPECT_LT(html.rfind("<svg "), html.find("Below")) << "these tables come after the charts";
   EXPECT_EQ(count(html, "<details>"), 1u);
   EXPECT_THAT(html, HasSubstr("name = &quot;a&lt;b&quot;"));
@@ -62,6 +67,16 @@ TEST(MarkupCheck, FindsWhatIsBroken) {
                            "<a b=\"<\"/>", "<a b=\"1\" b=\"2\"/>", "1 < 2", "<a>></a>"}) {
     EXPECT_NE(MarkupCheck::problem(text), "") << text;
   }
+}
+
+TEST(Page, HeatMapsScaleBySizeAndTellTheSign) {
+  const std::string html = render_html(example());
+  EXPECT_THAT(html, HasSubstr("mix &lt;1&gt;"));
+  EXPECT_THAT(html, HasSubstr("down: in; across: out"));
+  EXPECT_THAT(html, HasSubstr("<title>0, 1: -1</title>"));
+  EXPECT_THAT(html, HasSubstr("fill-opacity=\"0.5\"><title>0, 0: 0.5</title>"));
+  EXPECT_THAT(html, HasSubstr("fill-opacity=\"0\"><title>1, 0: n/a</title>"));
+  EXPECT_THAT(html, HasSubstr("largest magnitude 1;"));
 }
 
 }  // namespace

@@ -44,7 +44,8 @@ SMALL = {"multi30k": ("task.max_tokens=512",), "lra_retrieval": ("train.batch_si
 # Shares of the value. Sums of float32 in another order; three updates later, Adam has divided small
 # gradients by themselves.
 LOSS_AGREES, NORM_AGREES = 2e-4, 2e-3
-TRIED_STEPS = 3  # of each form
+TRIED_STEPS = 3  # of each form; 1 where it takes this many seconds
+LONG_STEP = 1.0
 # Of the first losses with dropout, whose masks differ: of a few sequences and two classes, far apart.
 FIRST_LOSS_AGREES = 0.4
 # Share of the processors that others may use while a row is measured.
@@ -138,7 +139,8 @@ def batches_of(recipe, tensors):
     from torch_models.trainer import Batches
 
     pictures = recipe["task"]["name"] in ("image", "pathfinder")
-    return Batches(tensors, pictures and recipe["task"].get("mask_zeros", True))
+    mask_zeros = pictures and recipe["task"].get("mask_zeros", True)
+    return Batches(tensors, mask_zeros, recipe["model"]["segments"] > 0)
 
 
 def trainers_of(recipe, weights, tensors):
@@ -212,13 +214,15 @@ def timed_steps(trainer, count):
 
 def fastest(trainers):
     """(name, {name: milliseconds of a step}); each form takes the same few steps twice."""
-    best = {}
+    best, count = {}, None
     for _ in range(2):
         for name, trainer in trainers.items():
             trainer.done = 0
-            took = timed_steps(trainer, TRIED_STEPS)
+            took = timed_steps(trainer, 1)
+            count = count or (TRIED_STEPS if took[0] < LONG_STEP else 1)
+            took += timed_steps(trainer, count - 1)
             best[name] = [min(pair) for pair in zip(best.get(name, took), took, strict=True)]
-    means = {name: sum(seconds) / TRIED_STEPS * 1e3 for name, seconds in best.items()}
+    means = {name: sum(seconds) / count * 1e3 for name, seconds in best.items()}
     return min(means, key=means.get), means
 
 

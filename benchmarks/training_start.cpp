@@ -4,7 +4,7 @@
 //   training_start RECIPE OUTPUT COUNT [section.key=value ...]
 //
 // OUTPUT is a safetensors file: model.<name>, and batch.<index>.tokens, .targets, .padding,
-// .decoder_tokens; what a batch does not have is left out.
+// .segments, .decoder_tokens; what a batch does not have is left out.
 
 #include <torch/utils.h>
 
@@ -43,6 +43,7 @@ void write_start(const std::string& path, const std::string& output, int64_t cou
     put("tokens", batch.tokens);
     put("targets", batch.targets);
     put("padding", batch.masks.key_padding_mask);
+    put("segments", batch.segments);
     put("decoder_tokens", batch.decoder_tokens);
   }
   train::write_safetensors(output, tensors);

@@ -7,7 +7,7 @@ docs/performance/training.md from the stored speeds.
 
 Speeds come from ``benchmarks/results/cpu.json``: the time of the fastest alternative that computes the
 same over headloom's, the smallest and the largest among the stored rows. Alternatives run with allocator
-settings that favour them (``--tier tuned``). Training steps come from ``benchmarks/results/training.json``.
+settings that favour them (``--tier tuned``). Training steps come from ``benchmarks/results/training*.json``.
 """
 
 import argparse
@@ -192,11 +192,10 @@ def between(text, name, body):
 def pages(root=ROOT):
     """{path: what it should hold}"""
     stored = json.loads((root / RESULTS).read_text(encoding="utf-8"))
-    steps = json.loads((root / training_table.RESULTS).read_text(encoding="utf-8"))
     bodies = {
         "README.md": ("mechanisms", mechanisms_table(stored["rows"])),
         "docs/benchmarks.md": ("rows", rows_table(stored)),
-        training_table.PAGE: ("training steps", training_table.table(steps)),
+        training_table.PAGE: ("training steps", training_table.tables(root)),
     }
     return {
         root / path: between((root / path).read_text(encoding="utf-8"), *body)

@@ -1,6 +1,8 @@
-"""The table of training steps, from the rows of ``benchmarks/training.py``."""
+"""The tables of training steps, from the rows of ``benchmarks/training.py``, one a machine."""
 
-RESULTS = "benchmarks/results/training.json"
+import json
+
+RESULTS = "benchmarks/results"  # training.json, and training_<machine>.json of other machines
 PAGE = "docs/performance/training.md"
 HEADER = [
     "| recipe | mechanism | parameters | tokens a step | headloom ms | torch ms | torch / headloom | "
@@ -24,8 +26,13 @@ def cells(row, mark):
     ]
 
 
+def tables(root):
+    files = sorted((root / RESULTS).glob("training*.json"))
+    return "\n\n".join(table(json.loads(file.read_text(encoding="utf-8"))) for file in files)
+
+
 def table(stored):
-    """The rows of each tier, with what was made smaller below."""
+    """The rows of each tier of one machine, with what was made smaller below."""
     parts = [f"Machine: {stored['machine']}."]
     for tier in sorted({row["tier"] for row in stored["rows"]}, reverse=True):
         rows = [row for row in stored["rows"] if row["tier"] == tier]

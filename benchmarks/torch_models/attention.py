@@ -1,4 +1,4 @@
-"""Attention of every pair of tokens: ordinary, symmetric and talking-heads.
+"""Attention of every pair of tokens: ordinary and symmetric; what other mechanisms share.
 
 B batch, H heads, T tokens, S keys, D head width, C model width.
 """
@@ -45,14 +45,16 @@ def hide(logits, keep, causal):
     return logits
 
 
-def composed(q, k, v, keep, causal, dropout, scale):
-    weights = hide((q * scale) @ k.mT, keep, causal).softmax(-1)
+def composed(q, k, v, keep, causal, dropout, scale, bias=None):
+    logits = (q if scale == 1.0 else q * scale) @ k.mT
+    weights = hide(logits if bias is None else logits + bias, keep, causal).softmax(-1)
     return (F.dropout(weights, dropout) if dropout else weights) @ v
 
 
-def fused(q, k, v, keep, causal, dropout, scale):
+def fused(q, k, v, keep, causal, dropout, scale, bias=None):
+    mask = keep if bias is None else hide(bias, keep, False)
     return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=keep, dropout_p=dropout, is_causal=causal, scale=scale
+        q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale
     )
 
 
@@ -147,41 +149,3 @@ class Symmetric(nn.Module):
         return self.out_proj(
             merge(self.attend(folded, q, v, masks.keep, self.causal, dropout, self.scale))
         )
-
-
-def mix_einsum(x, mix):
-    return torch.einsum("bhij,hk->bkij", x, mix)
-
-
-def mix_matmul(x, mix):
-    return (mix.mT @ x.flatten(2)).unflatten(2, x.shape[2:])
-
-
-def mix_conv2d(x, mix):
-    return F.conv2d(x, mix.mT[:, :, None, None])
-
-
-MIXES = {"einsum": mix_einsum, "matmul": mix_matmul, "conv2d": mix_conv2d}
-
-
-class TalkingHeads(nn.Module):
-    """Heads mix their scores and their weights; the scale is in the queries' initial values."""
-
-    FORMS = tuple(MIXES)
-    PACKED = {"qkv": ("q_proj", "k_proj", "v_proj")}
-
-    def __init__(self, setting):
-        super().__init__()
-        dim, self.heads = setting.dim, setting.heads
-        self.causal, self.dropout = setting.causal, setting.dropout
-        self.mix = MIXES[setting.form]
-        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
-        self.out_proj = nn.Linear(dim, dim, bias=False)
-        self.logits_proj = nn.Parameter(torch.empty(self.heads, self.heads))
-        self.weights_proj = nn.Parameter(torch.empty(self.heads, self.heads))
-
-    def forward(self, x, masks):
-        q, k, v = (split(part, self.heads) for part in self.qkv(x).chunk(3, -1))
-        logits = hide(self.mix(q @ k.mT, self.logits_proj), masks.keep, self.causal)
-        weights = self.mix(logits.softmax(-1), self.weights_proj)
-        return self.out_proj(merge(F.dropout(weights, self.dropout, self.training) @ v))

@@ -83,7 +83,8 @@ class Encoded(nn.Module):
         if self.in_front:
             tokens = F.pad(tokens, (1, 0), value=self.encoder.embedding.num_embeddings - 1)
             padding = None if padding is None else F.pad(padding, (1, 0), value=False)
-        return first_or_mean(self.encoder(tokens, Masks.of(padding)), padding, self.pooling)
+        hidden = self.encoder(tokens, Masks.of(padding), batch.get("segments"))
+        return first_or_mean(hidden, padding, self.pooling)
 
     def loss(self, batch):
         return F.cross_entropy(self(batch), batch["targets"])
@@ -130,7 +131,9 @@ class Retrieval(Encoded):
         return self.head_out(F.relu(self.head_middle(hidden)))
 
 
-class Translation(nn.Module):
+class TextToText(nn.Module):
+    """Translation and what T5 is trained by."""
+
     def __init__(self, config, recipe, weights):
         super().__init__()
         task = recipe["task"]
@@ -138,7 +141,8 @@ class Translation(nn.Module):
         sides = ["source"] if shared else ["source", "target"]
         sizes = [rows_of(weights, f"model.{side}_embedding.weight") for side in sides]
         self.model = EncoderDecoder(config, (sizes[0], sizes[-1]), shared)
-        self.smoothing = task.get("label_smoothing", 0.1)
+        translates = task["name"] == "translation"
+        self.smoothing = task.get("label_smoothing", 0.1) if translates else 0.0
 
     def loss(self, batch):
         logits = self.model(batch["tokens"], batch["decoder_tokens"], batch.get("padding"))
@@ -156,7 +160,9 @@ MODELS = {
     "pathfinder": SequenceClassifier,
     "classification": Classifier,
     "retrieval": Retrieval,
-    "translation": Translation,
+    "translation": TextToText,
+    "span_corruption": TextToText,
+    "text_to_text": TextToText,
 }
 
 

@@ -13,26 +13,24 @@ class Batches:
     """The batches of a file of ``training_start``, put together again from their rows at each step.
 
     Tokens that are padding wherever they stand (``mask_zeros``) stay in their rows; other padding is cut
-    off and made anew.
+    off and made anew. ``segments``: the model knows kinds of tokens.
     """
 
-    def __init__(self, tensors, mask_zeros):
+    def __init__(self, tensors, mask_zeros, segments=False):
         self.mask_zeros = mask_zeros
+        self.names = ("tokens", "targets", "decoder_tokens", *(("segments",) if segments else ()))
         self.rows = []
         while f"batch.{len(self.rows)}.tokens" in tensors:
             self.rows.append(self._rows(tensors, f"batch.{len(self.rows)}."))
 
     def _rows(self, tensors, prefix):
-        fields = {
-            name: tensors[prefix + name]
-            for name in ("tokens", "targets", "decoder_tokens")
-            if prefix + name in tensors
-        }
+        fields = {name: tensors[prefix + name] for name in self.names if prefix + name in tensors}
         padding = tensors.get(prefix + "padding")
         rows = {name: list(values) for name, values in fields.items()}
         if padding is not None and not self.mask_zeros:
             lengths = (~padding).sum(1).tolist()
-            rows["tokens"] = [row[:n] for row, n in zip(rows["tokens"], lengths, strict=True)]
+            for name in rows.keys() & {"tokens", "segments"}:
+                rows[name] = [row[:n] for row, n in zip(rows[name], lengths, strict=True)]
         if "decoder_tokens" in rows:
             rows["targets"] = [row[row != -100] for row in rows["targets"]]
             rows["decoder_tokens"] = [
@@ -61,8 +59,8 @@ class Batches:
             batch["targets"] = torch.tensor(rows["targets"])
         else:
             batch["targets"] = pad_sequence(rows["targets"], True, -100)
-        if "decoder_tokens" in rows:
-            batch["decoder_tokens"] = pad_sequence(rows["decoder_tokens"], True)
+        for name in rows.keys() & {"decoder_tokens", "segments"}:
+            batch[name] = pad_sequence(rows[name], True)
         return batch
 
 

@@ -10,9 +10,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .attention import Attention, CrossAttention, Masks, Setting, Symmetric, TalkingHeads
+from .attention import Attention, CrossAttention, Masks, Setting, Symmetric
 from .convolutions import DynamicConvolution, LightConvolution
 from .hierarchical import HierarchicalAttention
+from .talking_heads import CrossTalkingHeads, TalkingHeads
+from .talking_heads import forms_of as forms_of_talking_heads
 
 MIXERS = {
     "dot_product": Attention,
@@ -22,64 +24,99 @@ MIXERS = {
     "dynamic_conv": DynamicConvolution,
     "h_transformer": HierarchicalAttention,
 }
+CROSS_MIXERS = {"dot_product": CrossAttention, "talking_heads": CrossTalkingHeads}
+# Tasks whose models have an encoder and a decoder.
+PAIRS = ("translation", "span_corruption", "text_to_text")
 
 
 class Config(NamedTuple):
-    """[model] and [mixer] of a resolved recipe, and the forms that mixers and cross attention take."""
+    """[model], [mixer] and [cross_mixer] of a resolved recipe, and the forms that mixers and cross attention
+    take."""
 
     model: dict
     mixer: dict
+    cross_mixer: dict
     form: str
     cross_form: str
 
     @classmethod
     def of(cls, recipe, forms):
-        return cls(recipe["model"], recipe["mixer"], *forms)
+        return cls(recipe["model"], recipe["mixer"], cross_mixer_of(recipe), *forms)
 
-    def setting(self, causal, layer):
+    def setting(self, options, form, causal, layer):
         model = self.model
         return Setting(
-            model["dim"],
-            model["heads"],
-            causal,
-            model["mixing_dropout"],
-            layer,
-            self.mixer,
-            self.form,
+            model["dim"], model["heads"], causal, model["mixing_dropout"], layer, options, form
         )
+
+    def make_mixer(self, causal, layer):
+        made = MIXERS[self.mixer["name"]]
+        return made(self.setting(self.mixer, self.form, causal, layer))
+
+    def make_cross_mixer(self, layer):
+        made = CROSS_MIXERS[self.cross_mixer["name"]]
+        return made(self.setting(self.cross_mixer, self.cross_form, False, layer))
+
+    def make_norm(self):
+        made = nn.LayerNorm if self.model["norm_type"] == "layer" else RMSNorm
+        return made(self.model["dim"], self.model["norm_eps"])
+
+
+def cross_mixer_of(recipe):
+    return recipe.get("cross_mixer", {"name": "dot_product"})
+
+
+def forms_of_mixer(options):
+    if options["name"] == "talking_heads":
+        return tuple(forms_of_talking_heads(options))
+    return MIXERS[options["name"]].FORMS
 
 
 def forms_of(recipe):
     """The (form, cross_form) that a model may have. Where the mixer has the forms of cross attention, both
     take the same."""
-    own = MIXERS[recipe["mixer"]["name"]].FORMS
-    if recipe["task"]["name"] != "translation":
+    own = forms_of_mixer(recipe["mixer"])
+    if recipe["task"]["name"] not in PAIRS:
         return [(form, "") for form in own]
-    if own == CrossAttention.FORMS:
+    cross = forms_of_mixer(cross_mixer_of(recipe))
+    if own == cross:
         return [(form, form) for form in own]
-    return [(form, "composition") for form in own] + [(own[0], "sdpa")]
+    return [(form, cross[-1]) for form in own] + [(own[0], form) for form in cross[:-1]]
+
+
+class RMSNorm(nn.Module):
+    """As T5 writes it; torch.nn.RMSNorm takes longer on a processor."""
+
+    def __init__(self, dim, eps):
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.empty(dim)), eps
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight
 
 
 class Block(nn.Module):
     def __init__(self, config, causal, layer, cross=False):
         super().__init__()
         model = config.model
-        dim, eps = model["dim"], model["norm_eps"]
+        dim, gated = model["dim"], model["activation"] == "gated_gelu"
         self.pre_norm = model["norm"] == "pre"
         self.activation = F.gelu if model["activation"] == "gelu" else F.relu
-        setting = config.setting(causal, layer)
-        self.mixer_norm = nn.LayerNorm(dim, eps)
-        self.mixer = MIXERS[config.mixer["name"]](setting)
+        self.mixer_norm = config.make_norm()
+        self.mixer = config.make_mixer(causal, layer)
         if cross:
-            self.cross_norm = nn.LayerNorm(dim, eps)
-            self.cross = CrossAttention(setting._replace(form=config.cross_form))
-        self.ffn_norm = nn.LayerNorm(dim, eps)
-        self.ffn_in = nn.Linear(dim, model["ffn"])
-        self.ffn_out = nn.Linear(model["ffn"], dim)
+            self.cross_norm = config.make_norm()
+            self.cross = config.make_cross_mixer(layer)
+        self.ffn_norm = config.make_norm()
+        self.ffn_in = nn.Linear(dim, model["ffn"], bias=not gated)
+        self.ffn_gate = nn.Linear(dim, model["ffn"], bias=False) if gated else None
+        self.ffn_out = nn.Linear(model["ffn"], dim, bias=not gated)
         self.dropout = nn.Dropout(model["dropout"])
 
     def feed_forward(self, x):
-        return self.ffn_out(self.activation(self.ffn_in(x)))
+        if self.ffn_gate is None:
+            return self.ffn_out(self.activation(self.ffn_in(x)))
+        return self.ffn_out(F.gelu(self.ffn_gate(x), approximate="tanh") * self.ffn_in(x))
 
     def forward(self, x, masks, memory=None, memory_masks=None):
         if self.pre_norm:
@@ -111,20 +148,25 @@ class Transformer(nn.Module):
         self.scale = math.sqrt(model["dim"]) if model["positions"] == "sinusoidal" else 1.0
         self.embedding = nn.Embedding(vocabulary, model["dim"])
         add_positions(self, "positions", model)
+        if model["segments"]:
+            self.segments = nn.Parameter(torch.empty(model["segments"], model["dim"]))
         self.dropout = nn.Dropout(model["dropout"])
         self.blocks = nn.ModuleList(
             Block(config, causal, layer) for layer in range(model["layers"])
         )
         if model["norm"] == "pre":
-            self.final_norm = nn.LayerNorm(model["dim"], model["norm_eps"])
+            self.final_norm = config.make_norm()
 
-    def forward(self, tokens, masks=None):
+    def forward(self, tokens, masks=None, kinds=None):
+        """kinds [B, T]: the segment that a token is of."""
         masks = masks or Masks()
         x = self.embedding(tokens)
         if self.scale != 1.0:
             x = x * self.scale
         if hasattr(self, "positions"):
             x = x + self.positions[: tokens.size(1)]
+        if kinds is not None:
+            x = x + F.embedding(kinds, self.segments)
         x = self.dropout(x)
         for block in self.blocks:
             x = block(x, masks)
@@ -152,8 +194,8 @@ class EncoderDecoder(nn.Module):
             for layer in range(model["decoder_layers"] or model["layers"])
         )
         if model["norm"] == "pre":
-            self.encoder_norm = nn.LayerNorm(model["dim"])
-            self.decoder_norm = nn.LayerNorm(model["dim"])
+            self.encoder_norm = config.make_norm()
+            self.decoder_norm = config.make_norm()
 
     def embed(self, embedding, positions, tokens):
         x = embedding(tokens) * self.scale

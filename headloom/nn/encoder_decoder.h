@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "headloom/mechanisms/linear.h"
 #include "headloom/nn/decoder_state.h"
 #include "headloom/nn/transformer_block.h"
-#include "headloom/tensor/linear.h"
 
 // B batch, S source tokens, T target tokens, n new tokens, C model width, V target vocabulary.
 namespace headloom::nn {

@@ -1,7 +1,7 @@
 #pragma once
 
+#include "headloom/mechanisms/linear.h"
 #include "headloom/nn/transformer.h"
-#include "headloom/tensor/linear.h"
 
 namespace headloom::nn {
 

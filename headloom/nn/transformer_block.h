@@ -5,9 +5,9 @@
 #include <string>
 
 #include "headloom/base/options.h"
+#include "headloom/mechanisms/linear.h"
 #include "headloom/mechanisms/token_mixer.h"
 #include "headloom/nn/norm.h"
-#include "headloom/tensor/linear.h"
 
 // B batch, T tokens, n new tokens, S memory tokens, C model width.
 namespace headloom::nn {

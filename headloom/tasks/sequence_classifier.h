@@ -1,8 +1,8 @@
 #pragma once
 
+#include "headloom/mechanisms/linear.h"
 #include "headloom/tasks/pooling.h"
 #include "headloom/tasks/task.h"
-#include "headloom/tensor/linear.h"
 
 namespace headloom::tasks {
 

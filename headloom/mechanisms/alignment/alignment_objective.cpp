@@ -8,10 +8,10 @@
 
 #include "headloom/base/check.h"
 #include "headloom/base/nearest.h"
+#include "headloom/mechanisms/linear.h"
 #include "headloom/tensor/contract.h"
 #include "headloom/tensor/dispatch.h"
 #include "headloom/tensor/gradients.h"
-#include "headloom/tensor/linear.h"
 
 namespace headloom {
 namespace {

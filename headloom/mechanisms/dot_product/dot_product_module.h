@@ -1,8 +1,8 @@
 #pragma once
 
+#include "headloom/mechanisms/linear.h"
 #include "headloom/mechanisms/query_key_source.h"
 #include "headloom/mechanisms/registry.h"
-#include "headloom/tensor/linear.h"
 
 namespace headloom {
 

@@ -1,9 +1,9 @@
 #pragma once
 
 #include "headloom/mechanisms/h_transformer/h_transformer.h"
+#include "headloom/mechanisms/linear.h"
 #include "headloom/mechanisms/query_key_source.h"
 #include "headloom/mechanisms/registry.h"
-#include "headloom/tensor/linear.h"
 
 namespace headloom {
 

@@ -1,8 +1,8 @@
 #pragma once
 
 #include "headloom/mechanisms/light_conv/light_conv.h"
+#include "headloom/mechanisms/linear.h"
 #include "headloom/mechanisms/registry.h"
-#include "headloom/tensor/linear.h"
 
 // B batch, T time, n new tokens, D model width, C channels, H heads, K kernel width.
 namespace headloom {

@@ -2,11 +2,11 @@
 
 #include <vector>
 
+#include "headloom/mechanisms/linear.h"
 #include "headloom/mechanisms/query_key_source.h"
 #include "headloom/mechanisms/registry.h"
 #include "headloom/mechanisms/symmetric/symmetric.h"
 #include "headloom/mechanisms/symmetric/symmetric_convert.h"
-#include "headloom/tensor/linear.h"
 
 namespace headloom {
 

@@ -1,9 +1,9 @@
 #pragma once
 
+#include "headloom/mechanisms/linear.h"
 #include "headloom/mechanisms/query_key_source.h"
 #include "headloom/mechanisms/registry.h"
 #include "headloom/mechanisms/talking_heads/talking_heads.h"
-#include "headloom/tensor/linear.h"
 
 namespace headloom {
 

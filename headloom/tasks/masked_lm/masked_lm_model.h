@@ -1,7 +1,7 @@
 #pragma once
 
+#include "headloom/mechanisms/linear.h"
 #include "headloom/tasks/task.h"
-#include "headloom/tensor/linear.h"
 
 // B batch, T tokens, M tokens to predict, C model width, V vocabulary.
 namespace headloom::tasks::masked_lm {

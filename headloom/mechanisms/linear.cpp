@@ -1,11 +1,16 @@
-#include "headloom/tensor/linear.h"
+#include "headloom/mechanisms/linear.h"
 
 #include <ATen/ATen.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <optional>
+
+#include "headloom/base/parallel.h"
+#include "headloom/kernels/transposition.h"
+#include "headloom/tensor/gradients.h"
 
 // N rows, I inputs, O outputs.
 namespace headloom {
@@ -46,6 +51,26 @@ bool suits_onednn(const Tensor& x, const Tensor& weight, const Tensor& bias) {
          onednn_product().has_value();
 }
 
+// Elements that a thread moves at least, and the rows that it takes at a time: whole cache lines of
+// the result.
+constexpr int64_t kMoved = int64_t{1} << 15, kRows = 16;
+
+// x [N, I] -> [I, N], contiguous. Torch's own copy of a transpose runs on one thread.
+Tensor transposed(const Tensor& x) {
+  if (x.stride(1) != 1) return x.t().contiguous();
+  const int64_t N = x.size(0), I = x.size(1);
+  const Tensor out = at::empty({I, N}, x.options());
+  const float* from = x.const_data_ptr<float>();
+  float* to = out.mutable_data_ptr<float>();
+  const auto kernel = kernels::transposition_table(kernels::active_isa()).f32;
+  const int64_t grain = std::max<int64_t>(1, kMoved / (kRows * std::max<int64_t>(1, I)));
+  parallel_for(0, (N + kRows - 1) / kRows, grain, [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * kRows, last = std::min(end * kRows, N);
+    kernel({from + first * x.stride(0), x.stride(0), last - first, I, to + first, N});
+  });
+  return out;
+}
+
 // a b^T + bias: a [N, I], b [O, I], bias [O] -> [N, O]. Its gradients are of the same kind, so that
 // they are as fast and differentiable in their turn.
 class OnednnLinear : public torch::autograd::Function<OnednnLinear> {
@@ -63,8 +88,12 @@ class OnednnLinear : public torch::autograd::Function<OnednnLinear> {
     const bool has_bias = context->saved_data["has_bias"].toBool();
     Tensor grad_a, grad_b, grad_bias;
     if (context->needs_input_grad(0)) grad_a = headloom::linear(grad, b.t());
-    // As the transpose of a^T grad: oneDNN is three times slower with many rows to write.
-    if (context->needs_input_grad(1)) grad_b = headloom::linear(a.t(), grad.t()).t();
+    if (context->needs_input_grad(1)) {
+      // As the transpose of a^T grad: oneDNN is three times slower with many rows to write. Torch
+      // would copy both transposes.
+      grad_b = needs_graph({a, grad}) ? headloom::linear(a.t(), grad.t()).t()
+                                      : transposed(headloom::linear(transposed(a), grad.t()));
+    }
     if (has_bias && context->needs_input_grad(2)) grad_bias = grad.sum(0);
     return {grad_a, grad_b, grad_bias};
   }

@@ -1,5 +1,5 @@
 // N rows, I inputs, O outputs.
-#include "headloom/tensor/linear.h"
+#include "headloom/mechanisms/linear.h"
 
 #include <ATen/autocast_mode.h>
 #include <gtest/gtest.h>
@@ -72,6 +72,19 @@ TEST(Linear, TakesAnyStridesAndNoBias) {
   const Tensor sparse = wide.slice(0, 0, 1200, 2);
   expect_rounding(headloom::linear(sparse, weight),
                   at::linear(sparse.to(at::kDouble), weight.to(at::kDouble)), 16.0 * 64);
+}
+
+// Rows that lie apart, rows that lie across, and a number of them that fills no whole vector.
+TEST(Linear, WeightGradientsOfAnyStridesAreContiguous) {
+  at::manual_seed(6);
+  const Tensor apart = at::randn({1206, 64}).slice(0, 0, 1206, 2);
+  const Tensor across = at::randn({64, 603}).t();
+  for (const Tensor& x : {apart, across}) {
+    const Tensor weight = at::randn({96, 64}).requires_grad_(), grad = at::randn({603, 96});
+    const Tensor found = torch::autograd::grad({headloom::linear(x, weight)}, {weight}, {grad})[0];
+    EXPECT_TRUE(found.is_contiguous());
+    expect_rounding(found, at::mm(grad.to(at::kDouble).t(), x.to(at::kDouble)), 16.0 * 603);
+  }
 }
 
 TEST(Linear, HasSecondDerivatives) {

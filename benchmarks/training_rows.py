@@ -90,6 +90,7 @@ ROWS = [
         batches=8,
     ),
     *rows_of("multi30k", ALL),
+    *rows_of("optdigits", ("dot_product",), batches=54),
     *rows_of("tiny_shakespeare", ALL),
     # Before the rows of GLUE, whose tokenizer is learned from this text.
     *rows_of("wikitext2_mlm", COMPARED),
@@ -132,6 +133,7 @@ FILES = {
         "validation_target": "multi30k/val.lc.norm.tok.de",
     },
     "mrpc": glue("mrpc"),
+    "optdigits": {"folder": "optdigits"},
     "rte": glue("rte"),
     "sst2": glue("sst2") | {"tokenizer": "sst2/tokenizer.json"},
     "sst2_tuned": glue("sst2"),

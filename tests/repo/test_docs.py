@@ -150,3 +150,11 @@ def test_pages_build_without_warnings(tmp_path):
     done = subprocess.run(build, cwd=ROOT, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert "talking_heads_attention" in (tmp_path / "api" / "python.html").read_text("utf-8")
+
+
+RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_says_what_it_reached(recipe):
+    assert re.search(r"^# Reached: \S", recipe.read_text("utf-8"), re.MULTILINE)

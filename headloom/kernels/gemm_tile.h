@@ -50,6 +50,17 @@ struct Times {
   }
 };
 
+// An element of A in all lanes. Where one vector of B alone is multiplied with it, the multiply-add
+// may read it from memory itself; otherwise it has a register, or it would be read again and again.
+template <int kVectors, class M>
+HEADLOOM_INLINE auto element_of(const M* p) {
+  if constexpr (kVectors == 1 && kGroup<M> == 1) {
+    return set1(*p);
+  } else {
+    return broadcast_group(p);
+  }
+}
+
 // kRows x (kVectors * kWidth) elements of C from (row, column) on. `count`: the lanes in use of
 // each vector, Index<kWidth> when all are.
 template <int kRows, int kVectors, class T, class M, class Count, class Epilogue>
@@ -73,7 +84,7 @@ HEADLOOM_INLINE void gemm_block(const GemmArgs<T, M>& g, int64_t row, int64_t co
     });
   };
   for (int64_t k = kGroup<M>; k <= g.k; k += kGroup<M>) {
-    step([](const M* p) HEADLOOM_INLINE_LAMBDA { return broadcast_group(p); });
+    step([](const M* p) HEADLOOM_INLINE_LAMBDA { return element_of<kVectors>(p); });
     a += g.a_column_stride;
     b += g.b_row_stride;
   }

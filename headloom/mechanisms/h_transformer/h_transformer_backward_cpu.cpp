@@ -21,7 +21,7 @@ class BackwardTile {
   using Lanes = LaneTile<T, kVectors>;
   static constexpr int64_t kLanes = Lanes::kLanes;
 
-  // grad_q [D, lanes]
+  // grad_q [lanes, D]
   BackwardTile(const HAttentionTask<T>& p, const Wanted<T>& wanted,
                const HAttentionScratch<T>& scratch, T* grad_q)
       : p_(p), wanted_(wanted), q_(scratch.tile_q), grad_(scratch.tile_grad), grad_q_(grad_q) {}
@@ -45,22 +45,17 @@ class BackwardTile {
     }
   }
 
-  // The gradient starts as the lanes' share in that of their parents, [D, lanes], or as zeros.
+  // The gradient starts as the lanes' share in that of their parents, [lanes, D], or as zeros.
   void inherit(const T* parent, bool second_half) {
-    alignas(64) T share[kLanes] = {};
-    for (int64_t i = 0; i < lanes_.live && parent != nullptr; ++i) {
-      share[i] = queries_->query_share[lanes_.first + i];
+    const int64_t width = p_.shape.width;
+    if (parent == nullptr) {
+      for (int64_t i = 0; i < width * kLanes; i += kWidth<T>) store(grad_q_ + i, zero<T>());
+      return;
     }
-    for (int64_t d = 0; d < p_.shape.width; ++d) {
-      unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
-        Vec<T> grad = zero<T>();
-        if (parent != nullptr) {
-          grad = from_parent<kVectors>(parent + d * kLanes, second_half, j) *
-                 load(share + j * kWidth<T>);
-        }
-        store(grad_q_ + d * kLanes + j * kWidth<T>, grad);
-      });
-    }
+    const T* share = queries_->query_share + lanes_.first;
+    scale_rows<2>(kLanes, width, parent + (second_half ? kLanes / 2 * width : 0), grad_q_, width,
+                  [&](int64_t i)
+                      HEADLOOM_INLINE_LAMBDA { return i < lanes_.live ? share[i] : T(0); });
   }
 
   // Adds what goes through the keys of a level that the lanes see.
@@ -77,13 +72,14 @@ class BackwardTile {
         },
         [&](const KeySegments& held) HEADLOOM_INLINE_LAMBDA {
           for (int i = 0; i < held.count; ++i) add(level, held.segment[i]);
+          if (wanted_.q) add_queries(level, held);
         });
   }
 
   template <class S>
   void finish(T factor, S* rows, int64_t stride) {
-    transpose_tile(grad_q_, kLanes, p_.shape.width, lanes_.live, rows + lanes_.first * stride,
-                   stride, factor);
+    scale_rows<1>(lanes_.live, p_.shape.width, grad_q_, rows + lanes_.first * stride, stride,
+                  [&](int64_t) HEADLOOM_INLINE_LAMBDA { return factor; });
   }
 
  private:
@@ -132,10 +128,6 @@ class BackwardTile {
     const T* weights = weights_ + part.row * kLanes;
     const T* grad_logits = grad_logits_ + part.row * kLanes;
     if (wanted_.bias != nullptr) add_bias(part);
-    if (wanted_.q) {
-      lanes_product<kVectors>(p_.shape.width, part.count, level.k + part.key * level.k_stride, 1,
-                              level.k_stride, grad_logits, grad_q_, Accumulate{});
-    }
     const HAttentionLevel<T>& x = *queries_;
     if (wanted_.v) {
       add_rows(part.count, weights, x.grad, x.grad_stride, p_.shape.value_width,
@@ -144,6 +136,19 @@ class BackwardTile {
     if (wanted_.k) {
       add_rows(part.count, grad_logits, x.q, x.q_stride, p_.shape.width,
                level.grad_k + part.key * p_.shape.width);
+    }
+  }
+
+  void add_queries(const HAttentionLevel<T>& level, const KeySegments& held) {
+    constexpr int kTogether = kSharing<T, kVectors>;
+    const int64_t width = p_.shape.width;
+    for (int64_t lane = 0; lane < lanes_.live; lane += kTogether) {
+      for_seen(p_.shape, level, lanes_, lane, kTogether, held,
+               [&](const KeySegment& part) HEADLOOM_INLINE_LAMBDA {
+                 rows_product<kTogether>(width, part.count, grad_logits_ + part.row * kLanes + lane,
+                                         kLanes, level.k + part.key * level.k_stride,
+                                         level.k_stride, grad_q_ + lane * width, Accumulate{});
+               });
     }
   }
 

@@ -6,14 +6,25 @@
 namespace headloom::kernels::HEADLOOM_ISA {
 namespace {
 
+// Rows of C times their factors, and the product.
+template <class T>
+struct Rescale {
+  static constexpr bool kReadsC = true;
+  const T* factors;
+  HEADLOOM_INLINE Vec<T> operator()(Vec<T> product, Vec<T> before, int64_t row, int64_t) const {
+    return fma(before, set1(factors[row]), product);
+  }
+};
+
 // E width of values.
 template <class T, int kVectors>
 class ForwardTile {
  public:
   using Lanes = LaneTile<T, kVectors>;
   static constexpr int64_t kLanes = Lanes::kLanes;
+  static constexpr int kTogether = kSharing<T, kVectors>;
 
-  // out [E, lanes]
+  // out [lanes, E]
   ForwardTile(const HAttentionTask<T>& p, const T* q, T* out) : p_(p), q_(q), out_(out) {
     softmax_.reset();
   }
@@ -22,7 +33,7 @@ class ForwardTile {
   // What comes after this tile.
   HEADLOOM_INLINE RowsAhead& ahead() { return ahead_; }
 
-  // Takes what the parents have seen: maximum, sum [lanes] and means [E, lanes].
+  // Takes what the parents have seen: maximum, sum [lanes] and means [lanes, E].
   HEADLOOM_INLINE void inherit(const T* parent, bool second_half) {
     parent_ = parent;
     second_half_ = second_half;
@@ -70,9 +81,12 @@ class ForwardTile {
       sum = select(load(counts + j * kWidth<T>) == none, none, sum);
       store(log2_sums + j * kWidth<T>, finite_shift(softmax_.maximum[j]) + log2(sum));
     });
-    softmax_.normalize(out_, p_.shape.value_width, kLanes);
-    transpose_tile(out_, kLanes, p_.shape.value_width, lanes_.live, rows + lanes_.first * stride,
-                   stride);
+    alignas(64) T inverse[kLanes];
+    unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
+      store(inverse + j * kWidth<T>, inverse_or_zero(softmax_.sum[j]));
+    });
+    scale_rows<1>(lanes_.live, p_.shape.value_width, out_, rows + lanes_.first * stride, stride,
+                  [&](int64_t i) HEADLOOM_INLINE_LAMBDA { return inverse[i]; });
     for (int64_t i = 0; i < lanes_.live; ++i) p_.log2_sum[lanes_.first + i] = log2_sums[i];
   }
 
@@ -93,45 +107,42 @@ class ForwardTile {
     });
   }
 
-  // The parents' means, worth softmax_.factor now; zeros when there are none.
+  // The parents' means; zeros when there are none.
   HEADLOOM_INLINE void begin() {
     begun_ = true;
     const int64_t width = p_.shape.value_width;
-    const T* means = parent_ == nullptr ? nullptr : parent_ + 2 * kLanes;
-    T* out = out_;
-    if (means == nullptr) {
-      for (int64_t i = 0; i < width * kLanes; i += kWidth<T>) store(out + i, zero<T>());
+    if (parent_ == nullptr) {
+      for (int64_t i = 0; i < width * kLanes; i += kWidth<T>) store(out_ + i, zero<T>());
       return;
     }
-    const bool second_half = second_half_;
-    Vec<T> factor[kVectors];
-    unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA { factor[j] = softmax_.factor[j]; });
-    for (int64_t i = 0; i < width; ++i) {
-      unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
-        const Vec<T> mean = from_parent<kVectors>(means + i * kLanes, second_half, j);
-        store(out + i * kLanes + j * kWidth<T>, mean * factor[j]);
-      });
-    }
+    const T* means = parent_ + 2 * kLanes + (second_half_ ? kLanes / 2 * width : 0);
+    scale_rows<2>(kLanes, width, means, out_, width,
+                  [](int64_t) HEADLOOM_INLINE_LAMBDA { return T(1); });
   }
 
   HEADLOOM_INLINE void absorb(const HAttentionLevel<T>& level, const KeySegments& held) {
-    const bool moved = kernels::HEADLOOM_ISA::absorb(softmax_, scores_, held.rows);
-    if (!begun_) {
-      begin();
-    } else if (moved) {
-      softmax_.rescale(out_, p_.shape.value_width, kLanes);
-    }
-    for (int s = 0; s < held.count; ++s) {
-      const KeySegment& part = held.segment[s];
-      T* weights = scores_ + part.row * kLanes;
-      if (p_.dropout.active) drop(level.level, part, weights);
-      lanes_product<kVectors>(p_.shape.value_width, part.count, level.v + part.key * level.v_stride,
-                              1, level.v_stride, weights, out_, Accumulate{},
-                              [&]() HEADLOOM_INLINE_LAMBDA { ahead_.more(); });
+    kernels::HEADLOOM_ISA::absorb(softmax_, scores_, held.rows);
+    if (!begun_) begin();
+    for (int i = 0; i < held.count && p_.dropout.active; ++i) drop(level.level, held.segment[i]);
+    alignas(64) T factors[kLanes];
+    unroll<kVectors>(
+        [&](auto j) HEADLOOM_INLINE_LAMBDA { store(factors + j * kWidth<T>, softmax_.factor[j]); });
+    const int64_t width = p_.shape.value_width;
+    for (int64_t lane = 0; lane < lanes_.live; lane += kTogether) {
+      T* factor = factors + lane;
+      for_seen(p_.shape, level, lanes_, lane, kTogether, held,
+               [&](const KeySegment& part) HEADLOOM_INLINE_LAMBDA {
+                 rows_product<kTogether>(width, part.count, scores_ + part.row * kLanes + lane,
+                                         kLanes, level.v + part.key * level.v_stride,
+                                         level.v_stride, out_ + lane * width, Rescale<T>{factor},
+                                         [&]() HEADLOOM_INLINE_LAMBDA { ahead_.more(); });
+                 for (int i = 0; i < kTogether; ++i) factor[i] = T(1);
+               });
     }
   }
 
-  void drop(int level, const KeySegment& part, T* weights) {
+  void drop(int level, const KeySegment& part) {
+    T* weights = scores_ + part.row * kLanes;
     T multipliers[kMaxKeys * kLanes];
     dropout_multipliers<kVectors, T>(p_, level, lanes_, {part.key, part.count, 0}, multipliers);
     for (int64_t i = 0; i < part.count * kLanes; i += kWidth<T>) {

@@ -116,7 +116,7 @@ struct HAttentionLevel {
   int64_t q_stride = 0, k_stride = 0, v_stride = 0;
   T *key_count = nullptr, *query_count = nullptr;  // tokens that are not padding
   T* key_bias = nullptr;                           // log2(count) - level
-  T* state = nullptr;  // tiles of queries: maximum, sum [lanes], means [E, lanes]
+  T* state = nullptr;  // tiles of queries: maximum, sum [lanes], means [lanes, E]
   // Backward pass: the share that a row has in its parent, the queries' least log2_sum, gradient
   // and its product with the output in that scale, and the gradients.
   T *key_share = nullptr, *query_share = nullptr;
@@ -124,7 +124,7 @@ struct HAttentionLevel {
   const T* grad = nullptr;
   int64_t grad_stride = 0;
   T *grad_k = nullptr, *grad_v = nullptr;
-  T* grad_state = nullptr;  // tiles of queries: [D, lanes]
+  T* grad_state = nullptr;  // tiles of queries: [lanes, D]
 };
 
 // Hands out parts of a buffer, or only counts when it has none.
@@ -202,7 +202,7 @@ HEADLOOM_INLINE int64_t h_attention_upper(const HAttentionShape& s, bool backwar
 template <class T>
 struct HAttentionScratch {
   T *tile_q, *tile_grad;      // [D, lanes], [E, lanes]
-  T *tile_out, *tile_grad_q;  // [E, lanes], [D, lanes]
+  T *tile_out, *tile_grad_q;  // [lanes, E], [lanes, D]
 };
 
 template <class T>

@@ -1,9 +1,9 @@
 #pragma once
 
 #include "headloom/base/rng.h"
-#include "headloom/kernels/gemm_tile.h"
 #include "headloom/kernels/online_softmax.h"
 #include "headloom/kernels/transpose.h"
+#include "headloom/mechanisms/h_transformer/h_transformer_products.h"
 #include "headloom/mechanisms/h_transformer/h_transformer_pyramid.h"
 
 // Tiles of queries, one a lane, and the keys of one level that they see. x rows of queries, y rows
@@ -13,45 +13,10 @@ namespace headloom::kernels::HEADLOOM_ISA {
 // Scores of a tile that are looked at together; they stay in the first-level cache.
 inline constexpr int64_t kMaxKeys = 128;
 
-// With one vector of lanes a product needs more rows to hide the latency of its additions.
-#if defined(HEADLOOM_ISA_avx512)
-inline constexpr int kTallRows = 16;
-#elif defined(HEADLOOM_ISA_avx2)
-inline constexpr int kTallRows = 12;
-#else
-inline constexpr int kTallRows = 10;
-#endif
-
 // Whether tiles are two vectors wide: when a block fills them.
 template <class T>
 HEADLOOM_INLINE bool wide_tiles(const HAttentionShape& s) {
   return s.block >= 2 * kWidth<T>;
-}
-
-struct Nothing {
-  HEADLOOM_INLINE void operator()() const {}
-};
-
-// c[m, lanes] = epilogue(a[m, k] b[k, lanes]); rows of b and c are the tile's. before() is called
-// for each block of rows.
-template <int kVectors, class T, class Epilogue, class Before = Nothing>
-void lanes_product(int64_t m, int64_t k, const T* a, int64_t a_row_stride, int64_t a_column_stride,
-                   const T* b, T* c, const Epilogue& epilogue, const Before& before = {}) {
-  constexpr int64_t kLanes = kVectors * kWidth<T>;
-  constexpr int kRows = kVectors == 1 ? kTallRows : kBlockRows;
-  if (m <= 0) return;
-  const GemmArgs<T> g{m, kLanes, k, a, a_row_stride, a_column_stride, b, kLanes, c, kLanes};
-  const int64_t blocks = (m + kRows - 1) / kRows;
-  const int64_t larger = m % blocks;
-  int64_t rows = m / blocks + 1, end = larger * rows, row = 0;
-  for (int pass = 0; pass < 2; ++pass, --rows, end = m) {
-    with_rows<kRows>(rows, [&](auto block_rows) HEADLOOM_INLINE_LAMBDA {
-      for (; row < end; row += block_rows) {
-        before();
-        gemm_block<block_rows, kVectors>(g, row, 0, Index<kWidth<T>>{}, epilogue);
-      }
-    });
-  }
 }
 
 // Lanes of a tile. In the fine form a lane is a token at every level, and its row is the group.
@@ -62,6 +27,8 @@ struct LaneTile {
   int shift = 0;                 // row = lane's number >> shift
   int64_t low, high;             // rows of the first and the last lane in use
   alignas(64) T offset[kLanes];  // row - low
+
+  HEADLOOM_INLINE int64_t row(int64_t lane) const { return (first + lane) >> shift; }
 
   HEADLOOM_INLINE void place(int64_t at, int64_t rows, int by) {
     first = at;
@@ -98,7 +65,7 @@ HEADLOOM_INLINE KeyRanges visible_keys(const HAttentionShape& s, int level, int6
   return {{left, right}, 2};
 }
 
-// Queries that see the keys of one block (level 0) or half a block.
+// Queries that see the keys of a unit, which is a block at level 0 and half a block above.
 struct SeenBy {
   RowRange after, before;
 
@@ -106,15 +73,12 @@ struct SeenBy {
     return (after.begin <= low && high < after.end) || (before.begin <= low && high < before.end);
   }
 };
-HEADLOOM_INLINE SeenBy seen_by(const HAttentionShape& s, int level, int64_t key) {
-  if (level == 0) {
-    const int64_t b = key / s.block;
-    return {{(b - 1) * s.block, (b + 2) * s.block}, {0, 0}};
-  }
-  const int64_t half = s.block / 2, p = key / half;
-  const RowRange after{(p + 2) * half, (p + 4 - (p & 1)) * half};
+HEADLOOM_INLINE SeenBy seen_by(const HAttentionShape& s, int level, int64_t unit) {
+  if (level == 0) return {{(unit - 1) * s.block, (unit + 2) * s.block}, {0, 0}};
+  const int64_t half = s.block / 2;
+  const RowRange after{(unit + 2) * half, (unit + 4 - (unit & 1)) * half};
   if (s.causal) return {after, {0, 0}};
-  return {after, {(p - 2 - (p & 1)) * half, (p - 1) * half}};
+  return {after, {(unit - 2 - (unit & 1)) * half, (unit - 1) * half}};
 }
 
 // Consecutive keys whose scores stand from `row` on.
@@ -126,6 +90,23 @@ struct KeySegments {
   int count = 0;
   int64_t rows = 0;
 };
+
+// body(keys) for what some of the lanes [begin, begin + count) see of what is held.
+template <class T, int kVectors, class Body>
+HEADLOOM_INLINE void for_seen(const HAttentionShape& s, const HAttentionLevel<T>& level,
+                              const LaneTile<T, kVectors>& tile, int64_t begin, int64_t count,
+                              const KeySegments& held, const Body& body) {
+  const int64_t last = at_most(begin + count, tile.live) - 1;
+  const KeyRanges keys = visible_keys(s, level.level, level.rows, tile.row(begin), tile.row(last));
+  for (int i = 0; i < held.count; ++i) {
+    const KeySegment& part = held.segment[i];
+    for (int r = 0; r < keys.count; ++r) {
+      const int64_t first = at_least(part.key, keys.range[r].begin);
+      const int64_t end = at_most(part.key + part.count, keys.range[r].end);
+      if (first < end) body(KeySegment{first, end - first, part.row + first - part.key});
+    }
+  }
+}
 
 // score(segment) for all keys, in order, and flush(segments) whenever the rows are used up.
 template <class Score, class Flush>
@@ -216,9 +197,10 @@ HEADLOOM_INLINE void decorate(const HAttentionTask<T>& p, const HAttentionLevel<
                               const LaneTile<T, kVectors>& tile, KeySegment part, T* scores) {
   const HAttentionShape& s = p.shape;
   const int64_t size = level.level == 0 ? s.block : s.block / 2;
-  for (int64_t y = part.key; y < part.key + part.count;) {
-    const int64_t end = at_most((y / size + 1) * size, part.key + part.count);
-    const SeenBy seen = seen_by(s, level.level, y);
+  int64_t unit = part.key / size;
+  for (int64_t y = part.key; y < part.key + part.count; ++unit) {
+    const int64_t end = at_most((unit + 1) * size, part.key + part.count);
+    const SeenBy seen = seen_by(s, level.level, unit);
     const bool diagonal = level.level == 0 && s.causal && tile.low < end - 1;
     const bool counts = end > level.whole, hides = !seen.all(tile.low, tile.high);
     T* rows = scores + (part.row + y - part.key) * tile.kLanes;
@@ -243,9 +225,9 @@ HEADLOOM_INLINE void score_keys(const HAttentionTask<T>& p, const HAttentionLeve
 }
 
 // OnlineSoftmax::absorb for a tile whose state is kept in memory: works on a copy, which stays in
-// registers, and in several chains, which do not wait for each other.
+// registers, and in several chains, which do not wait for each other. state.factor is always set.
 template <class T, int kVectors>
-HEADLOOM_INLINE bool absorb(OnlineSoftmax<T, kVectors>& state, T* scores, int64_t keys) {
+HEADLOOM_INLINE void absorb(OnlineSoftmax<T, kVectors>& state, T* scores, int64_t keys) {
   constexpr int kChains = 4 / kVectors;
   constexpr int64_t kLanes = kVectors * kWidth<T>;
   Vec<T> next[kChains][kVectors], sum[kChains][kVectors], shift[kVectors];
@@ -273,11 +255,9 @@ HEADLOOM_INLINE bool absorb(OnlineSoftmax<T, kVectors>& state, T* scores, int64_
   };
   for (; i < whole; i += kChains) each(find);
   rest(find);
-  bool moved = false;
   unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
     unroll<kChains - 1>(
         [&](auto c) HEADLOOM_INLINE_LAMBDA { next[0][j] = max(next[0][j], next[c + 1][j]); });
-    moved |= any(state.maximum[j] < next[0][j]);
     shift[j] = finite_shift(next[0][j]);
   });
   const auto weigh = [&](auto c, auto j) HEADLOOM_INLINE_LAMBDA {
@@ -291,15 +271,10 @@ HEADLOOM_INLINE bool absorb(OnlineSoftmax<T, kVectors>& state, T* scores, int64_
   unroll<kVectors>([&](auto j) HEADLOOM_INLINE_LAMBDA {
     unroll<kChains - 1>([&](auto c)
                             HEADLOOM_INLINE_LAMBDA { sum[0][j] = sum[0][j] + sum[c + 1][j]; });
-    if (moved) {
-      state.factor[j] = exp2(finite_shift(state.maximum[j]) - shift[j]);
-      state.maximum[j] = next[0][j];
-      state.sum[j] = fma(state.sum[j], state.factor[j], sum[0][j]);
-    } else {
-      state.sum[j] = state.sum[j] + sum[0][j];
-    }
+    state.factor[j] = exp2(finite_shift(state.maximum[j]) - shift[j]);
+    state.maximum[j] = next[0][j];
+    state.sum[j] = fma(state.sum[j], state.factor[j], sum[0][j]);
   });
-  return moved;
 }
 
 // The multipliers of the weights of `part`, [count, lanes] from its row on; any number where no

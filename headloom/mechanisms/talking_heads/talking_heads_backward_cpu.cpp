@@ -120,14 +120,18 @@ struct Backward {
   // sum[rows, width] = or += tile[rows, lanes] times rows of queries.
   void add_to_keys(const T* tile, const Operand<M>& queries, int64_t rows, int64_t width,
                    T* sum) const {
-    prefetch_rows<1>(sum + tiles.segment.keys * width, width, rows, width);
+    const T* const next = sum + tiles.segment.keys * width;  // the next head's
     const Operand<M> a = left_tile(tile, rows, tiles.lanes, tiles.rounded);
     const GemmArgs<T, M> product{rows,         width,
                                  tiles.count,  a.data,
                                  a.row_stride, a.column_stride,
                                  queries.data, queries.row_stride,
                                  sum,          width};
-    fresh ? gemm_tile(product, Assign{}) : gemm_tile(product, Accumulate{});
+    if (fresh) {
+      gemm_tile(product, FetchNext<Assign, T>{next, width});
+    } else {
+      gemm_tile(product, FetchNext<Accumulate, T>{next, width});
+    }
   }
 
   // W and dW of a tile of keys; the first time also what the values and the second mix get, and

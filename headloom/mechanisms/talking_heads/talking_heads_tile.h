@@ -80,12 +80,15 @@ struct LogitTiles {
     return group_rows<M>(width) * group_stride<M>(lanes);
   }
 
-  void begin_queries(const AttentionSegment& of, int64_t first) {
+  // Which tile of queries; begin_queries() fills the memory for it.
+  void choose_queries(const AttentionSegment& of, int64_t first) {
     segment = of;
     query = first;
     count = of.queries - first < lanes ? of.queries - first : lanes;
-    logits.begin_queries(of, first, count);
-    weights.begin_queries(of, first, count);
+  }
+  void begin_queries() const {
+    logits.begin_queries(segment, query, count);
+    weights.begin_queries(segment, query, count);
     turn_queries(args.q, args.key_heads, args.key_width, q_t, args.scale * kLog2OfE);
   }
 

@@ -5,6 +5,8 @@
 // second sweep:
 //   dL = W (dW - delta)    dPl += J^T dL    dJ = dL Pl^T    dQ += dJ K    dK += dJ^T Q
 // The strip keeps J, W and dW of all keys between the sweeps; without it they are computed again.
+// Workers that share the keys of the tile add up their delta after the first sweep and their dQ
+// after the second.
 #include "headloom/mechanisms/talking_heads/talking_heads_bias_sums.h"
 
 namespace headloom::kernels::HEADLOOM_ISA {
@@ -17,21 +19,21 @@ struct Backward {
   using M = multiplied_t<S>;
 
   const TalkingHeadsArgs<S>& args;
+  const TalkingHeadsPlan& plan;
   LogitTiles<S> tiles;
   MixSums<S> logit_sums, weight_sums;
   bool strip, drops_before;
-  T *dots, *softmax, *grads;  // J [K], W [H], dW and then dL [H]; a tile for each tile of keys
-  T *mixtures, *dropped;      // [max(K, V)]; [H], dropout before the mix only
-  M* g_t;                     // [V, E, lanes]
-  T* grad_q_t;                // [K, D, lanes]
-  M *q_rows, *g_rows;         // [K, lanes, D], [V, lanes, E]: half types, converted
-  T *shift, *delta;           // [H, lanes]
-  const TalkingHeadsGradients<S>* gradients = nullptr;
-  const TalkingHeadsSums<T>* sums = nullptr;
-  bool fresh = false;
+  T *dots, *softmax, *grads;     // J [K], W [H], dW and then dL [H]; a tile for each tile of keys
+  T *mixtures, *dropped;         // [max(K, V)]; [H], dropout before the mix only
+  M* g_t;                        // [V, E, lanes]
+  T* grad_q_t;                   // [K, D, lanes]
+  M *q_rows, *g_rows;            // [K, lanes, D], [V, lanes, E]: half types, converted
+  T *shift, *own_delta, *delta;  // [H, lanes]; delta is the sum over the members
+  const TalkingHeadsTask<S>* task = nullptr;
 
-  Backward(const TalkingHeadsArgs<S>& given, const TalkingHeadsPlan& plan, Arena<T>& arena)
+  Backward(const TalkingHeadsArgs<S>& given, const TalkingHeadsPlan& how, Arena<T>& arena)
       : args(given),
+        plan(how),
         tiles(given, plan, true, arena),
         logit_sums(tiles.logits, arena),
         weight_sums(tiles.weights, arena),
@@ -53,6 +55,7 @@ struct Backward {
     g_rows = arena.template take_for<M>(
         converts ? given.value_heads * scratch_size<M>(lanes, given.value_width) : 0);
     shift = arena.take(given.heads * lanes);
+    own_delta = arena.take(given.heads * lanes);
     delta = arena.take(given.heads * lanes);
   }
 
@@ -60,33 +63,59 @@ struct Backward {
     return tiles.tile(from + (strip ? index * tiles.tile_size(heads) : 0));
   }
 
-  void run(const AttentionSegment& segment, int64_t query) {
-    begin(segment, query);
-    const int64_t visible = tiles.visible();
-    for (int64_t key = 0, index = 0; key < visible; key += tiles.tile_keys, ++index) {
+  // body(key, index) for the tiles of keys of this member, which `index` counts.
+  template <class Body>
+  void for_keys(const Body& body) const {
+    const int64_t visible = tiles.visible(), step = plan.members * tiles.tile_keys;
+    int64_t key = task->member * tiles.tile_keys;
+    for (int64_t index = 0; key < visible; key += step, ++index) {
       tiles.begin_keys(key, tiles.rows_from(key));
-      through_values(key, index, true);
+      body(key, index);
     }
-    for (int64_t key = 0, index = 0; key < visible; key += tiles.tile_keys, ++index) {
-      tiles.begin_keys(key, tiles.rows_from(key));
-      if (!strip) through_values(key, index, false);
-      through_keys(key, index);
-    }
-    finish();
   }
 
-  void begin(const AttentionSegment& segment, int64_t query) {
-    tiles.begin_queries(segment, query);
-    tiles.turn_queries(gradients->grad_out, args.value_heads, args.value_width, g_t, 1.0);
-    fill(grad_q_t, args.key_heads * args.key_width * tiles.lanes, T(0));
-    fill(delta, args.heads * tiles.lanes, T(0));
-    fill(shift, args.heads * tiles.lanes, ExpConstants<T>::kInfinity);
-    logit_sums.begin_queries();
+  // Members read each other's sums: delta and those of the weights in keys(), dQ and those of the
+  // logits in finish(), beside which values() of the next tile may run. No stage clears what others
+  // may still be reading.
+  void values() {
+    begin();
+    fill(own_delta, args.heads * tiles.lanes, T(0));
     weight_sums.begin_queries();
-    const int64_t first = segment.query_begin + query;
+    for_keys([&](int64_t key, int64_t index) { through_values(key, index, true); });
+  }
+
+  void keys() {
+    finish_mix(weight_sums, task->sums.weights, task->gradients.weights_by_query, 1.0);
+    add_members(own_delta, args.heads * tiles.lanes, delta);
+    fill(grad_q_t, args.key_heads * args.key_width * tiles.lanes, T(0));
+    logit_sums.begin_queries();
+    for_keys([&](int64_t key, int64_t index) {
+      if (!strip) through_values(key, index, false);
+      through_keys(key, index);
+    });
+  }
+
+  // to[count] = the sum of what the members have at `own`, in their order.
+  void add_members(const T* own, int64_t count, T* to) const {
+    const T* first = own - task->member * task->workspace_stride;
+    for_each_vector<T>(count, [&](int64_t i, auto some) HEADLOOM_INLINE_LAMBDA {
+      Vec<T> sum = load_at(first + i, some);
+      for (int64_t m = 1; m < plan.members; ++m) {
+        sum = sum + load_at(first + m * task->workspace_stride + i, some);
+      }
+      store_at(to + i, some, sum);
+    });
+  }
+
+  void begin() {
+    const AttentionSegment& segment = tiles.segment;
+    const TalkingHeadsGradients<S>& gradients = task->gradients;
+    tiles.begin_queries();
+    tiles.turn_queries(gradients.grad_out, args.value_heads, args.value_width, g_t, 1.0);
+    fill(shift, args.heads * tiles.lanes, ExpConstants<T>::kInfinity);
+    const int64_t first = segment.query_begin + tiles.query;
     for (int64_t h = 0; h < args.heads; ++h) {
-      const T* from =
-          gradients->log2_sums + (segment.batch * args.heads + h) * args.queries + first;
+      const T* from = gradients.log2_sums + (segment.batch * args.heads + h) * args.queries + first;
       T* to = shift + h * tiles.lanes;
       for (int64_t i = 0; i < tiles.count; ++i) {
         // Where nothing is seen, 2^(-inf - inf) = 0.
@@ -95,7 +124,7 @@ struct Backward {
     }
     if constexpr (sizeof(S) != sizeof(T)) {
       convert(args.q, args.key_heads, args.key_width, q_rows);
-      convert(gradients->grad_out, args.value_heads, args.value_width, g_rows);
+      convert(gradients.grad_out, args.value_heads, args.value_width, g_rows);
     }
   }
 
@@ -120,14 +149,18 @@ struct Backward {
   // sum[rows, width] = or += tile[rows, lanes] times rows of queries.
   void add_to_keys(const T* tile, const Operand<M>& queries, int64_t rows, int64_t width,
                    T* sum) const {
-    prefetch_rows<1>(sum + tiles.segment.keys * width, width, rows, width);
+    const T* const next = sum + tiles.segment.keys * width;  // the next head's
     const Operand<M> a = left_tile(tile, rows, tiles.lanes, tiles.rounded);
     const GemmArgs<T, M> product{rows,         width,
                                  tiles.count,  a.data,
                                  a.row_stride, a.column_stride,
                                  queries.data, queries.row_stride,
                                  sum,          width};
-    fresh ? gemm_tile(product, Assign{}) : gemm_tile(product, Accumulate{});
+    if (task->fresh) {
+      gemm_tile(product, FetchNext<Assign, T>{next, width});
+    } else {
+      gemm_tile(product, FetchNext<Accumulate, T>{next, width});
+    }
   }
 
   // W and dW of a tile of keys; the first time also what the values and the second mix get, and
@@ -144,14 +177,15 @@ struct Backward {
       values_of_head(h, key, rows, first, mixed);
     }
     if (first) {
-      T* by_key = sums->weights_by_key;
+      T* by_key = task->sums.weights_by_key;
       weight_sums.add(applied, mixed, rows,
-                      by_key != nullptr ? by_key + key * args.weights.size() : nullptr, fresh);
+                      by_key != nullptr ? by_key + key * args.weights.size() : nullptr,
+                      task->fresh);
     }
     tiles.weights.mix_back(mixed, grad_w, rows);
     for (int64_t h = 0; h < args.heads; ++h) {
       if (drops_before) tiles.drop(h, args.heads, key, rows, grad_w.head(h));
-      if (first) add_delta(w.head(h), grad_w.head(h), delta + h * tiles.lanes, rows);
+      if (first) add_delta(w.head(h), grad_w.head(h), own_delta + h * tiles.lanes, rows);
     }
   }
 
@@ -161,9 +195,9 @@ struct Backward {
         args.dropout == DropoutSite::kAfterMix || args.dropout == DropoutSite::kPerKey;
     if (first) {
       if (drops) tiles.drop(h, args.value_heads, key, rows, mixed.head(h));
-      add_to_keys(mixed.head(h), query_rows(gradients->grad_out, h, args.value_width, g_rows), rows,
-                  args.value_width,
-                  sums->values + (h * tiles.segment.keys + key) * args.value_width);
+      add_to_keys(mixed.head(h), query_rows(task->gradients.grad_out, h, args.value_width, g_rows),
+                  rows, args.value_width,
+                  task->sums.values + (h * tiles.segment.keys + key) * args.value_width);
     }
     tiles.product(args.v, h, args.value_heads, args.value_width, g_t, key, rows, mixed, Assign{});
     if (!drops) return;
@@ -192,16 +226,16 @@ struct Backward {
     const Tile<T> grad_dots = tiles.tile(mixtures);
     for (int64_t h = 0; h < args.heads; ++h) {
       to_logit_gradient(w.head(h), grad.head(h), delta + h * tiles.lanes, rows);
-      if (sums->bias.data != nullptr) {
-        add_to_bias(tiles, sums->bias, h, key, rows, grad.head(h), tiles.edge);
+      if (task->sums.bias.data != nullptr) {
+        add_to_bias(tiles, task->sums.bias, h, key, rows, grad.head(h), tiles.edge);
       }
-      if (sums->relative_bias != nullptr) {
-        add_to_relative_bias(tiles, sums->relative_bias, h, key, rows, grad.head(h));
+      if (task->sums.relative_bias != nullptr) {
+        add_to_relative_bias(tiles, task->sums.relative_bias, h, key, rows, grad.head(h));
       }
     }
-    T* by_key = sums->logits_by_key;
+    T* by_key = task->sums.logits_by_key;
     logit_sums.add(kept(dots, args.key_heads, index), grad, rows,
-                   by_key != nullptr ? by_key + key * args.logits.size() : nullptr, fresh);
+                   by_key != nullptr ? by_key + key * args.logits.size() : nullptr, task->fresh);
     if (!tiles.logits.identity) tiles.logits.mix_back(grad, grad_dots, rows);
     const Tile<T> grad_j = tiles.logits.identity ? grad : grad_dots;
     const int64_t width = args.key_width;
@@ -209,7 +243,7 @@ struct Backward {
       tiles.add_over_keys(args.k, h, args.key_heads, width, grad_j.head(h), key, rows,
                           grad_q_t + h * width * tiles.lanes);
       add_to_keys(grad_j.head(h), query_rows(args.q, h, width, q_rows), rows, width,
-                  sums->keys + (h * tiles.segment.keys + key) * width);
+                  task->sums.keys + (h * tiles.segment.keys + key) * width);
     }
   }
 
@@ -242,23 +276,27 @@ struct Backward {
   }
 
   // `dots` hold scale log2(e) J, so the gradient of the first mix is theirs times ln 2.
-  void finish() const {
-    const AttentionSegment& segment = tiles.segment;
-    const int64_t first = segment.query_begin + tiles.query;
-    for (int64_t h = 0; h < args.key_heads; ++h) {
-      transpose_tile(grad_q_t + h * args.key_width * tiles.lanes, tiles.lanes, args.key_width,
-                     tiles.count, gradients->q.at(segment.batch, h, first), gradients->q.row_stride,
+  void finish() {
+    const HeadRows<S>& to = task->gradients.q;
+    const int64_t first = tiles.segment.query_begin + tiles.query;
+    for (int64_t h = task->member; h < args.key_heads; h += plan.members) {
+      T* const head = grad_q_t + h * args.key_width * tiles.lanes;
+      if (plan.members > 1) add_members(head, args.key_width * tiles.lanes, head);
+      transpose_tile(head, tiles.lanes, args.key_width, tiles.count,
+                     to.at(tiles.segment.batch, h, first), to.row_stride,
                      static_cast<T>(args.scale));
     }
-    const int64_t row = segment.batch * args.queries + first;
-    S* by_query = gradients->logits_by_query;
-    logit_sums.finish(sums->logits,
-                      by_query != nullptr ? by_query + row * args.logits.size() : nullptr,
-                      tiles.count, static_cast<T>(kLn2));
-    by_query = gradients->weights_by_query;
-    weight_sums.finish(sums->weights,
-                       by_query != nullptr ? by_query + row * args.weights.size() : nullptr,
-                       tiles.count, T(1));
+    finish_mix(logit_sums, task->sums.logits, task->gradients.logits_by_query, kLn2);
+  }
+
+  // Every member adds to its total; the first writes the rows of the queries.
+  void finish_mix(const MixSums<S>& mix, double* total, S* by_query, double factor) const {
+    mix.add_to(total);
+    if (by_query == nullptr || task->member != 0) return;
+    if (plan.members > 1) add_members(mix.sums, mix.count(), mix.sums);
+    const int64_t row =
+        tiles.segment.batch * args.queries + tiles.segment.query_begin + tiles.query;
+    mix.write_rows(by_query + row * mix.weights.mixing.size(), tiles.count, static_cast<T>(factor));
   }
 };
 
@@ -269,27 +307,24 @@ int64_t workspace(const TalkingHeadsArgs<S>& args, const TalkingHeadsPlan& plan)
   return arena.used;
 }
 
-template <class S>
-void tile(const TalkingHeadsArgs<S>& args, const TalkingHeadsPlan& plan,
-          const AttentionSegment& segment, int64_t query, const TalkingHeadsGradients<S>& gradients,
-          const TalkingHeadsSums<accumulator_t<S>>& sums, bool fresh, accumulator_t<S>* memory) {
-  Arena<accumulator_t<S>> arena{memory};
-  Backward<S> backward(args, plan, arena);
-  backward.gradients = &gradients;
-  backward.sums = &sums;
-  backward.fresh = fresh;
-  backward.run(segment, query);
+template <class S, void (Backward<S>::*kStage)()>
+void stage(const TalkingHeadsTask<S>& task) {
+  Arena<accumulator_t<S>> arena{task.workspace};
+  Backward<S> backward(task.args, task.plan, arena);
+  backward.task = &task;
+  backward.tiles.choose_queries(task.segment, task.query);
+  (backward.*kStage)();
 }
 
-// to[width] = factor times the sum of the workers' rows that lie at `offset` of `member`.
+// to[width] = factor times the sum of the sets' rows that lie at `offset` of `member`.
 template <class S, class T = accumulator_t<S>>
-void add_rows(const TalkingHeadsSums<T>* sums, int64_t workers, T* TalkingHeadsSums<T>::*member,
+void add_rows(const TalkingHeadsSums<T>* sums, int64_t sets, T* TalkingHeadsSums<T>::*member,
               int64_t offset, int64_t width, double factor, S* to) {
   const Vec<T> factors = set1(static_cast<T>(factor));
   for_each_vector<T>(width, [&](int64_t i, auto some) HEADLOOM_INLINE_LAMBDA {
     Vec<T> sum = zero<T>();
-    for (int64_t w = 0; w < workers; ++w) {
-      sum = sum + load_at(sums[w].*member + offset + i, some);
+    for (int64_t set = 0; set < sets; ++set) {
+      sum = sum + load_at(sums[set].*member + offset + i, some);
     }
     store_at(to + i, some, sum * factors);
   });
@@ -298,10 +333,10 @@ void add_rows(const TalkingHeadsSums<T>* sums, int64_t workers, T* TalkingHeadsS
 template <class S>
 void reduce(const TalkingHeadsArgs<S>& args, const AttentionSegment& segment, int64_t begin,
             int64_t end, const TalkingHeadsSums<accumulator_t<S>>* sums, const int64_t* extents,
-            int64_t workers, const TalkingHeadsKeyGradients<S>& to) {
+            int64_t sets, const TalkingHeadsKeyGradients<S>& to) {
   using Sums = TalkingHeadsSums<accumulator_t<S>>;
   for (int64_t key = begin; key < end; ++key) {
-    int64_t seen = workers;
+    int64_t seen = sets;
     while (seen > 0 && extents[seen - 1] <= key) --seen;
     const int64_t row = segment.key_begin + key;
     for (int64_t h = 0; h < args.key_heads; ++h) {
@@ -324,13 +359,15 @@ void reduce(const TalkingHeadsArgs<S>& args, const AttentionSegment& segment, in
   }
 }
 
+template <class S>
+constexpr TalkingHeadsBackward<S> kernels_of = {workspace<S>, stage<S, &Backward<S>::values>,
+                                                stage<S, &Backward<S>::keys>,
+                                                stage<S, &Backward<S>::finish>, reduce<S>};
+
 }  // namespace
 
 extern const TalkingHeadsBackwardTable talking_heads_backward_table;
 const TalkingHeadsBackwardTable talking_heads_backward_table = {
-    {workspace<double>, tile<double>, reduce<double>},
-    {workspace<float>, tile<float>, reduce<float>},
-    {workspace<BFloat16>, tile<BFloat16>, reduce<BFloat16>},
-    {workspace<Half>, tile<Half>, reduce<Half>}};
+    kernels_of<double>, kernels_of<float>, kernels_of<BFloat16>, kernels_of<Half>};
 
 }  // namespace headloom::kernels::HEADLOOM_ISA

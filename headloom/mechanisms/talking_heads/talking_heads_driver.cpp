@@ -4,6 +4,7 @@
 
 #include "headloom/base/parallel.h"
 #include "headloom/kernels/isa_table.h"
+#include "headloom/mechanisms/talking_heads/talking_heads_sums.h"
 
 HEADLOOM_BF16_ISA_TABLE(TalkingHeadsForwardTable, talking_heads_forward_table)
 HEADLOOM_BF16_ISA_TABLE(TalkingHeadsBackwardTable, talking_heads_backward_table)
@@ -21,10 +22,6 @@ int64_t ceil_div(int64_t a, int64_t b) {
 int64_t round_up(int64_t a, int64_t b) {
   return ceil_div(a, b) * b;
 }
-// Whole cache lines, so that workers do not share one.
-int64_t lines(int64_t elements) {
-  return round_up(elements, 16);
-}
 
 struct Longest {
   int64_t queries = 1, keys = 1;
@@ -37,27 +34,32 @@ Longest longest(const std::vector<AttentionSegment>& segments) {
   }
   return found;
 }
+int64_t fewest_keys(const std::vector<AttentionSegment>& segments) {
+  int64_t found = longest(segments).keys;
+  for (const AttentionSegment& segment : segments) found = std::min(found, segment.keys);
+  return found;
+}
 
 int64_t count_tiles(const AttentionSegment& segment, int64_t tile) {
   return ceil_div(segment.queries, tile);
 }
 
 // Tiles no larger than the segments, in whole pairs of vectors. Without a size from the caller
-// `preferred` queries, or fewer while threads would have nothing to do.
+// `preferred` queries, or fewer while there are not `wanted` tiles.
 template <class S>
 TalkingHeadsPlan tiles_for(const std::vector<AttentionSegment>& segments, int64_t preferred,
-                           const TalkingHeadsTuning& tuning, Isa isa, int threads) {
+                           const TalkingHeadsTuning& tuning, Isa isa, int64_t wanted) {
   const int64_t step = 2 * vector_bytes(isa) / static_cast<int64_t>(sizeof(accumulator_t<S>));
   const Longest most = longest(segments);
   int64_t queries = tuning.tile_queries > 0 ? tuning.tile_queries : preferred;
   const auto few = [&] {
     int64_t tiles = 0;
     for (const AttentionSegment& segment : segments) tiles += count_tiles(segment, queries);
-    return tiles < 2 * threads;
+    return tiles < wanted;
   };
   while (tuning.tile_queries == 0 && queries > step && few()) queries /= 2;
   return {round_up(std::min(queries, most.queries), step),
-          std::min(tuning.tile_keys, round_up(most.keys, 8)), 0};
+          std::min(tuning.tile_keys, round_up(most.keys, 8))};
 }
 
 // Keys and values of the longest segment, which every tile of queries reads.
@@ -75,13 +77,18 @@ int64_t strip_limit(const TalkingHeadsTuning& tuning, int64_t each, int threads)
   return std::min(each, tuning.strips_bytes / threads);
 }
 
-// A strip of `heads` heads for all keys, if it is not too large.
+// What a strip of `heads` heads for all keys of a worker takes.
+template <class S>
+int64_t strip_bytes(const TalkingHeadsPlan& plan, int64_t heads, int64_t keys) {
+  return ceil_div(keys, plan.tile_keys * plan.members) * plan.tile_keys * heads *
+         plan.tile_queries * static_cast<int64_t>(sizeof(accumulator_t<S>));
+}
+
+// Its tiles, if it is not too large.
 template <class S>
 int64_t strip_tiles(const TalkingHeadsPlan& plan, int64_t heads, int64_t keys, int64_t limit) {
-  const int64_t tiles = ceil_div(keys, plan.tile_keys);
-  const int64_t bytes = tiles * plan.tile_keys * heads * plan.tile_queries *
-                        static_cast<int64_t>(sizeof(accumulator_t<S>));
-  return bytes <= limit ? tiles : 0;
+  return strip_bytes<S>(plan, heads, keys) <= limit ? ceil_div(keys, plan.tile_keys * plan.members)
+                                                    : 0;
 }
 
 }  // namespace
@@ -93,12 +100,12 @@ TalkingHeadsRun plan_talking_heads_forward(const TalkingHeadsArgs<S>& args,
   TalkingHeadsRun run{};
   const int64_t bytes = key_bytes(args, segments);
   const int64_t preferred = bytes <= kFewKeys ? 64 : bytes <= kManyKeys ? 32 : 128;
-  run.plan = tiles_for<S>(segments, preferred, tuning, isa, threads);
+  run.plan = tiles_for<S>(segments, preferred, tuning, isa, 2 * threads);
   run.plan.strip_tiles = strip_tiles<S>(run.plan, args.heads, longest(segments).keys,
                                         strip_limit(tuning, tuning.forward_strip_bytes, threads));
-  if (run.plan.strip_tiles == 0) run.plan = tiles_for<S>(segments, 128, tuning, isa, threads);
+  if (run.plan.strip_tiles == 0) run.plan = tiles_for<S>(segments, 128, tuning, isa, 2 * threads);
   const auto& kernels = member_for<S>(talking_heads_forward_table(isa));
-  run.workspace = lines(kernels.workspace(args, run.plan));
+  run.workspace = whole_lines(kernels.workspace(args, run.plan));
   int64_t tiles = 0;
   for (const AttentionSegment& segment : segments) {
     tiles += count_tiles(segment, run.plan.tile_queries);
@@ -130,53 +137,43 @@ void talking_heads_forward(const TalkingHeadsArgs<S>& args,
 
 namespace {
 
-// The parts of a worker's sums, in its memory.
+// Whether workers share the keys of each tile of queries: where a strip and sums for each of them
+// would leave the shared cache and one of each does not, and where tiles of keys can be dealt out
+// evenly. They wait for each other twice a tile.
 template <class S>
-struct SumsLayout {
-  using T = accumulator_t<S>;
-  int64_t keys, values, logits_by_key, weights_by_key, bias, relative_bias;
-  int64_t logits, weights;  // doubles
+bool share_keys(const TalkingHeadsArgs<S>& args, const std::vector<AttentionSegment>& segments,
+                const TalkingHeadsPlan& plan, int64_t sums, const TalkingHeadsTuning& tuning,
+                int threads) {
+  if (threads == 1) return false;
+  if (tuning.share_keys) return *tuning.share_keys;
+  const int64_t strip =
+      strip_bytes<S>(plan, args.key_heads + 2 * args.heads, longest(segments).keys);
+  const int64_t each = strip + sums * static_cast<int64_t>(sizeof(accumulator_t<S>));
+  const int64_t keys = key_bytes(args, segments), cache = tuning.shared_cache_bytes;
+  return threads * each + keys > cache && each + keys <= cache &&
+         fewest_keys(segments) >= 4 * threads * plan.tile_keys;
+}
 
-  SumsLayout(const TalkingHeadsArgs<S>& args, int64_t longest_keys,
-             const TalkingHeadsTotals<S>& totals) {
-    keys = lines(args.key_heads * longest_keys * args.key_width);
-    values = lines(args.value_heads * longest_keys * args.value_width);
-    logits_by_key = args.logits.by_key ? lines(longest_keys * args.logits.size()) : 0;
-    weights_by_key = args.weights.by_key ? lines(longest_keys * args.weights.size()) : 0;
-    // Where tiles of queries share an element, every worker has a bias gradient of its own.
-    const bool own_bias = totals.bias.data != nullptr && totals.bias.query_stride == 0;
-    bias = own_bias ? lines(totals.bias_size) : 0;
-    const int64_t distances = args.queries + args.keys - 1;
-    relative_bias = totals.relative_bias
-                        ? lines((args.relative_head_stride == 0 ? 1 : args.heads) * distances)
-                        : 0;
-    logits = args.logits.weights ? lines(args.logits.size()) : 0;
-    weights = args.weights.weights ? lines(args.weights.size()) : 0;
-  }
-  int64_t elements() const {
-    return keys + values + logits_by_key + weights_by_key + bias + relative_bias;
-  }
-  int64_t doubles() const { return logits + weights; }
-
-  TalkingHeadsSums<T> at(T* memory, double* doubles, const TalkingHeadsTotals<S>& totals) const {
-    TalkingHeadsSums<T> sums;
-    const auto take = [&memory](int64_t count) {
-      T* const p = count > 0 ? memory : nullptr;
-      memory += count;
-      return p;
-    };
-    sums.keys = take(keys);
-    sums.values = take(values);
-    sums.logits_by_key = take(logits_by_key);
-    sums.weights_by_key = take(weights_by_key);
-    sums.bias = totals.bias;
-    if (bias > 0) sums.bias.data = take(bias);
-    sums.relative_bias = take(relative_bias);
-    sums.logits = doubles;
-    sums.weights = doubles + logits;
-    return sums;
-  }
-};
+// Workers that share a segment, and in all.
+template <class S>
+void plan_teams(const std::vector<AttentionSegment>& segments,
+                const TalkingHeadsSumsLayout<S>& layout, const TalkingHeadsTotals<S>& totals,
+                const TalkingHeadsTuning& tuning, int threads, TalkingHeadsRun& run) {
+  const int64_t tiles = ceil_div(longest(segments).queries, run.plan.tile_queries);
+  const int64_t bytes =
+      (run.key_sums + run.own_sums) * static_cast<int64_t>(sizeof(accumulator_t<S>));
+  const int64_t affordable = std::max<int64_t>(1, tuning.sums_bytes / std::max<int64_t>(1, bytes));
+  const int64_t workers = std::min<int64_t>(threads, affordable);
+  // Where a sequence has work for all, its keys stay in the shared cache; else sequences are dealt
+  // out.
+  run.team = std::clamp<int64_t>(tiles / 2, 1, workers);
+  int64_t teams = std::max<int64_t>(1, workers / run.team);
+  teams = std::min<int64_t>(teams, std::max<size_t>(1, segments.size()));
+  const bool shared_bias =
+      totals.bias.data != nullptr && layout.bias == 0 && totals.bias.batch_stride == 0;
+  if (shared_bias) teams = 1;  // segments add to the same elements
+  run.workers = teams * run.team;
+}
 
 }  // namespace
 
@@ -186,33 +183,24 @@ TalkingHeadsRun plan_talking_heads_backward(const TalkingHeadsArgs<S>& args,
                                             const TalkingHeadsTotals<S>& totals,
                                             const TalkingHeadsTuning& tuning, Isa isa,
                                             int threads) {
-  using T = accumulator_t<S>;
-  constexpr int64_t kBytes = sizeof(T);
   TalkingHeadsRun run{};
   const int64_t preferred = key_bytes(args, segments) <= kFewKeys ? 64 : 128;
-  run.plan = tiles_for<S>(segments, preferred, tuning, isa, threads);
   const Longest most = longest(segments);
+  const TalkingHeadsSumsLayout<S> layout(args, most.keys, totals);
+  run.key_sums = layout.of_keys();
+  run.own_sums = layout.own();
+  run.double_sums = layout.doubles();
+  run.plan = tiles_for<S>(segments, preferred, tuning, isa, 1);
+  if (share_keys(args, segments, run.plan, run.key_sums, tuning, threads)) {
+    run.plan.members = run.team = run.workers = threads;
+  } else {
+    run.plan = tiles_for<S>(segments, preferred, tuning, isa, 2 * threads);
+    plan_teams(segments, layout, totals, tuning, threads, run);
+  }
   run.plan.strip_tiles = strip_tiles<S>(run.plan, args.key_heads + 2 * args.heads, most.keys,
                                         strip_limit(tuning, tuning.backward_strip_bytes, threads));
   const auto& kernels = member_for<S>(talking_heads_backward_table(isa));
-  run.workspace = lines(kernels.workspace(args, run.plan));
-  const SumsLayout<S> layout(args, most.keys, totals);
-  run.sums = layout.elements();
-  run.double_sums = layout.doubles();
-
-  const int64_t tiles = ceil_div(most.queries, run.plan.tile_queries);
-  const int64_t affordable =
-      std::max<int64_t>(1, tuning.sums_bytes / std::max<int64_t>(1, run.sums * kBytes));
-  const int64_t workers = std::min<int64_t>(threads, affordable);
-  // Where a sequence has work for all, its keys stay in the shared cache; else sequences are dealt
-  // out.
-  run.team = std::clamp<int64_t>(tiles / 2, 1, workers);
-  int64_t teams = std::max<int64_t>(1, workers / run.team);
-  teams = std::min<int64_t>(teams, std::max<size_t>(1, segments.size()));
-  const bool shared_bias =
-      totals.bias.data != nullptr && totals.bias.query_stride != 0 && totals.bias.batch_stride == 0;
-  if (shared_bias) teams = 1;  // segments add to the same elements
-  run.workers = teams * run.team;
+  run.workspace = whole_lines(kernels.workspace(args, run.plan));
   return run;
 }
 
@@ -224,39 +212,37 @@ class BackwardRun {
  public:
   using T = accumulator_t<S>;
 
-  BackwardRun(const TalkingHeadsArgs<S>& args, const std::vector<AttentionSegment>& segments,
-              const TalkingHeadsRun& run, Isa isa, const TalkingHeadsTotals<S>& totals, T* memory,
-              double* doubles)
-      : args_(args),
-        segments_(segments),
-        run_(run),
-        totals_(totals),
-        kernels_(member_for<S>(talking_heads_backward_table(isa))),
-        layout_(args, longest(segments).keys, totals),
-        memory_(memory),
-        extents_(run.workers) {
-    for (int64_t w = 0; w < run.workers; ++w) {
-      T* const own = memory + run.workers * run.workspace + w * run.sums;
-      sums_.push_back(layout_.at(own, doubles + w * run.double_sums, totals));
-      std::fill_n(doubles + w * run.double_sums, run.double_sums, 0.0);
-      if (layout_.bias > 0) std::fill_n(sums_[w].bias.data, layout_.bias, T(0));
-      if (layout_.relative_bias > 0) {
-        std::fill_n(sums_[w].relative_bias, layout_.relative_bias, T(0));
-      }
+  explicit BackwardRun(const TalkingHeadsBackwardCall<S>& call)
+      : call_(call),
+        args_(call.args),
+        run_(call.run),
+        totals_(call.totals),
+        kernels_(member_for<S>(talking_heads_backward_table(call.isa))),
+        layout_(call.args, longest(call.segments).keys, call.totals),
+        extents_(run_.workers) {
+    T* const of_keys = call.memory + run_.workers * run_.workspace;
+    T* const own = of_keys + run_.workers / run_.plan.members * run_.key_sums;
+    for (int64_t w = 0; w < run_.workers; ++w) {
+      double* const doubles = call.doubles + w * run_.double_sums;
+      sums_.push_back(layout_.at(of_keys + w / run_.plan.members * run_.key_sums,
+                                 own + w * run_.own_sums, doubles, totals_));
+      std::fill_n(doubles, run_.double_sums, 0.0);
+      std::fill_n(own + w * run_.own_sums, run_.own_sums, T(0));
     }
   }
 
   // Segments in groups of as many as there are teams.
-  void compute(const TalkingHeadsGradients<S>& gradients,
-               const TalkingHeadsKeyGradients<S>& key_gradients) {
+  void compute() {
     const int64_t team = run_.team, teams = run_.workers / team;
-    const int64_t count = static_cast<int64_t>(segments_.size());
+    const int64_t count = static_cast<int64_t>(call_.segments.size());
     for (int64_t first = 0; first < count; first += teams) {
       const int64_t here = std::min(teams, count - first);
-      parallel_for(0, here * team, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t w = begin; w < end; ++w) work(segments_[first + w / team], w, gradients);
-      });
-      for (int64_t t = 0; t < here; ++t) reduce(segments_[first + t], t * team, key_gradients);
+      if (run_.plan.members > 1) {
+        work_together(call_.segments[first]);
+      } else {
+        for_workers(here * team, [&](int64_t w) { work(call_.segments[first + w / team], w); });
+      }
+      for (int64_t t = 0; t < here; ++t) reduce(call_.segments[first + t], t * team);
     }
   }
 
@@ -275,28 +261,66 @@ class BackwardRun {
  private:
   using Sums = TalkingHeadsSums<T>;
 
+  template <class Body>
+  void for_workers(int64_t workers, const Body& body) const {
+    parallel_for(0, workers, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t w = begin; w < end; ++w) body(w);
+    });
+  }
+
+  TalkingHeadsTask<S> task(const AttentionSegment& segment, int64_t tile, int64_t w,
+                           bool fresh) const {
+    return {args_,
+            run_.plan,
+            segment,
+            call_.gradients,
+            sums_[w],
+            tile * run_.plan.tile_queries,
+            fresh,
+            w % run_.plan.members,
+            call_.memory + w * run_.workspace,
+            run_.workspace};
+  }
+
   // The tiles of one worker, from the last on, which sees the most keys: see `fresh`.
-  void work(const AttentionSegment& segment, int64_t w, const TalkingHeadsGradients<S>& gradients) {
-    const int64_t tile = run_.plan.tile_queries;
-    extents_[w] = 0;
-    bool fresh = true;
-    for (int64_t i = count_tiles(segment, tile) - 1 - w % run_.team; i >= 0; i -= run_.team) {
-      kernels_.tile(args_, run_.plan, segment, i * tile, gradients, sums_[w], fresh,
-                    memory_ + w * run_.workspace);
-      if (fresh) {
-        extents_[w] = visible_keys(args_.causal, segment, i * tile,
-                                   std::min(tile, segment.queries - i * tile));
-      }
-      fresh = false;
+  void work(const AttentionSegment& segment, int64_t w) {
+    const int64_t last = count_tiles(segment, run_.plan.tile_queries) - 1 - w % run_.team;
+    extents_[w] = seen_keys(segment, last);
+    for (int64_t tile = last; tile >= 0; tile -= run_.team) {
+      const TalkingHeadsTask<S> own = task(segment, tile, w, tile == last);
+      kernels_.values(own);
+      kernels_.keys(own);
+      kernels_.finish(own);
     }
   }
 
+  // All workers on one tile after the other; they meet between the sweeps and after them.
+  void work_together(const AttentionSegment& segment) {
+    const int64_t last = count_tiles(segment, run_.plan.tile_queries) - 1;
+    extents_[0] = seen_keys(segment, last);
+    for (int64_t tile = last; tile >= 0; --tile) {
+      for_workers(run_.workers, [&](int64_t w) {
+        if (tile < last) kernels_.finish(task(segment, tile + 1, w, false));
+        kernels_.values(task(segment, tile, w, tile == last));
+      });
+      for_workers(run_.workers,
+                  [&](int64_t w) { kernels_.keys(task(segment, tile, w, tile == last)); });
+    }
+    if (last < 0) return;
+    for_workers(run_.workers, [&](int64_t w) { kernels_.finish(task(segment, 0, w, false)); });
+  }
+
+  int64_t seen_keys(const AttentionSegment& segment, int64_t tile) const {
+    if (tile < 0) return 0;
+    const int64_t size = run_.plan.tile_queries, query = tile * size;
+    return visible_keys(args_.causal, segment, query, std::min(size, segment.queries - query));
+  }
+
   // The gradients of a segment's keys, from the sums of the team that begins with worker `first`.
-  void reduce(const AttentionSegment& segment, int64_t first,
-              const TalkingHeadsKeyGradients<S>& key_gradients) const {
+  void reduce(const AttentionSegment& segment, int64_t first) const {
     parallel_for(0, segment.keys, 64, [&](int64_t begin, int64_t end) {
       kernels_.reduce(args_, segment, begin, end, sums_.data() + first, extents_.data() + first,
-                      run_.team, key_gradients);
+                      run_.team / run_.plan.members, call_.key_gradients);
     });
   }
 
@@ -311,29 +335,22 @@ class BackwardRun {
     }
   }
 
+  const TalkingHeadsBackwardCall<S>& call_;
   const TalkingHeadsArgs<S>& args_;
-  const std::vector<AttentionSegment>& segments_;
   const TalkingHeadsRun& run_;
   const TalkingHeadsTotals<S>& totals_;
   const TalkingHeadsBackward<S>& kernels_;
-  SumsLayout<S> layout_;
-  T* memory_;
+  TalkingHeadsSumsLayout<S> layout_;
   std::vector<Sums> sums_;
-  std::vector<int64_t> extents_;  // keys that a worker has seen
+  std::vector<int64_t> extents_;  // keys that each set of sums has seen
 };
 
 }  // namespace
 
 template <class S>
-void talking_heads_backward(const TalkingHeadsArgs<S>& args,
-                            const std::vector<AttentionSegment>& segments,
-                            const TalkingHeadsRun& run, Isa isa,
-                            const TalkingHeadsGradients<S>& gradients,
-                            const TalkingHeadsKeyGradients<S>& key_gradients,
-                            const TalkingHeadsTotals<S>& totals, accumulator_t<S>* memory,
-                            double* doubles) {
-  BackwardRun<S> backward(args, segments, run, isa, totals, memory, doubles);
-  backward.compute(gradients, key_gradients);
+void talking_heads_backward(const TalkingHeadsBackwardCall<S>& call) {
+  BackwardRun<S> backward(call);
+  backward.compute();
   backward.write_totals();
 }
 
@@ -347,10 +364,7 @@ void talking_heads_backward(const TalkingHeadsArgs<S>& args,
   template void talking_heads_forward(                                                          \
       const TalkingHeadsArgs<S>&, const std::vector<AttentionSegment>&, const TalkingHeadsRun&, \
       Isa, const TalkingHeadsOutput<S>&, accumulator_t<S>*);                                    \
-  template void talking_heads_backward(                                                         \
-      const TalkingHeadsArgs<S>&, const std::vector<AttentionSegment>&, const TalkingHeadsRun&, \
-      Isa, const TalkingHeadsGradients<S>&, const TalkingHeadsKeyGradients<S>&,                 \
-      const TalkingHeadsTotals<S>&, accumulator_t<S>*, double*);
+  template void talking_heads_backward(const TalkingHeadsBackwardCall<S>&);
 
 HEADLOOM_INSTANTIATE(double)
 HEADLOOM_INSTANTIATE(float)

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "headloom/mechanisms/talking_heads/talking_heads_kernels.h"
@@ -20,18 +21,26 @@ struct TalkingHeadsTuning {
   // What the sums over queries that workers keep for themselves may take in all. Fewer workers
   // share a sequence when they would need more.
   int64_t sums_bytes = int64_t{512} << 20;
+  // Backward, whether workers share the keys of each tile of queries. By default that is decided by
+  // the sizes of the call and what of the shared cache is taken to be free.
+  std::optional<bool> share_keys;
+  int64_t shared_cache_bytes = int64_t{24} << 20;
 };
 
 // How one call is run. Elements are of the accumulator's type.
 struct TalkingHeadsRun {
   TalkingHeadsPlan plan;
-  int64_t workers;      // in all
-  int64_t team;         // workers that share a segment (backward)
-  int64_t workspace;    // elements a worker
-  int64_t sums;         // elements a worker, backward
-  int64_t double_sums;  // doubles a worker, backward
+  int64_t workers;    // in all
+  int64_t workspace;  // elements a worker
+  // Backward:
+  int64_t team;         // workers that share a segment
+  int64_t key_sums;     // elements for each plan.members workers
+  int64_t own_sums;     // elements a worker
+  int64_t double_sums;  // doubles a worker
 
-  int64_t elements() const { return workers * (workspace + sums); }
+  int64_t elements() const {
+    return workers * (workspace + own_sums) + workers / plan.members * key_sums;
+  }
   int64_t doubles() const { return workers * double_sums; }
 };
 
@@ -66,12 +75,19 @@ TalkingHeadsRun plan_talking_heads_backward(const TalkingHeadsArgs<S>& args,
                                             const TalkingHeadsTuning& tuning, Isa isa, int threads);
 
 template <class S>
-void talking_heads_backward(const TalkingHeadsArgs<S>& args,
-                            const std::vector<AttentionSegment>& segments,
-                            const TalkingHeadsRun& run, Isa isa,
-                            const TalkingHeadsGradients<S>& gradients,
-                            const TalkingHeadsKeyGradients<S>& key_gradients,
-                            const TalkingHeadsTotals<S>& totals, accumulator_t<S>* memory,
-                            double* doubles);
+struct TalkingHeadsBackwardCall {
+  const TalkingHeadsArgs<S>& args;
+  const std::vector<AttentionSegment>& segments;
+  const TalkingHeadsRun& run;
+  Isa isa;
+  TalkingHeadsGradients<S> gradients;
+  TalkingHeadsKeyGradients<S> key_gradients;
+  TalkingHeadsTotals<S> totals;
+  accumulator_t<S>* memory;  // run.elements() at a multiple of 64 bytes
+  double* doubles;           // run.doubles()
+};
+
+template <class S>
+void talking_heads_backward(const TalkingHeadsBackwardCall<S>& call);
 
 }  // namespace headloom::kernels

@@ -44,7 +44,8 @@ struct Forward {
   }
 
   void run(const AttentionSegment& segment, int64_t query, const TalkingHeadsOutput<S>& output) {
-    tiles.begin_queries(segment, query);
+    tiles.choose_queries(segment, query);
+    tiles.begin_queries();
     for (int64_t i = 0; i < args.heads * (tiles.lanes / kPanel); ++i) softmax[i].reset();
     fill(out_t, args.value_heads * args.value_width * tiles.lanes, T(0));
     const int64_t visible = tiles.visible();

@@ -67,10 +67,11 @@ struct TalkingHeadsArgs {
   double kept = 1.0;  // 1 / (1 - p)
 };
 
-// How a call is cut. A tile of queries keeps what it has for up to `strip_tiles` tiles of keys;
-// with 0 it is computed twice.
+// How a call is cut. A worker keeps what it has of a tile of queries for up to `strip_tiles` tiles
+// of keys; with 0 it is computed twice. Backward, `members` workers share the keys of each tile of
+// queries: member m has the tiles of keys m, m + members, ...
 struct TalkingHeadsPlan {
-  int64_t tile_queries, tile_keys, strip_tiles;
+  int64_t tile_queries, tile_keys, strip_tiles = 0, members = 1;
 };
 
 template <class S>
@@ -79,8 +80,8 @@ struct TalkingHeadsOutput {
   accumulator_t<S>* log2_sums;  // [B, H, Tq]: log2 of the sum of 2^logit; nullptr: not wanted
 };
 
-// Sums over queries, one set a worker; each holds the keys of one segment. The others belong to the
-// whole call.
+// Sums over queries. The first four hold the keys of one segment; workers that share its keys have
+// them in common. The others belong to the whole call and to one worker.
 template <class T>
 struct TalkingHeadsSums {
   T* keys = nullptr;            // [K, Tk, D], without the factor `scale`
@@ -128,19 +129,37 @@ struct TalkingHeadsForward {
                int64_t query, const TalkingHeadsOutput<S>&, T* workspace);
 };
 
+// One worker's part of the backward pass of the tile of queries from `query` on.
+template <class S>
+struct TalkingHeadsTask {
+  using T = accumulator_t<S>;
+  const TalkingHeadsArgs<S>& args;
+  const TalkingHeadsPlan& plan;
+  const AttentionSegment& segment;
+  const TalkingHeadsGradients<S>& gradients;
+  const TalkingHeadsSums<T>& sums;
+  int64_t query;
+  // The sums of the segment's keys hold nothing yet. What is not seen then may not be seen later.
+  bool fresh;
+  int64_t member;            // of plan.members
+  T* workspace;              // the member's
+  int64_t workspace_stride;  // to the next member's
+};
+
 template <class S>
 struct TalkingHeadsBackward {
   using T = accumulator_t<S>;
+  using Task = TalkingHeadsTask<S>;
   int64_t (*workspace)(const TalkingHeadsArgs<S>&, const TalkingHeadsPlan&);
-  // `fresh`: the sums of the segment's keys hold nothing yet. What a worker's first tile does not
-  // see, no later tile of it may see.
-  void (*tile)(const TalkingHeadsArgs<S>&, const TalkingHeadsPlan&, const AttentionSegment&,
-               int64_t query, const TalkingHeadsGradients<S>&, const TalkingHeadsSums<T>&,
-               bool fresh, T* workspace);
-  // The gradients of keys [begin, end) of a segment: the sums of the workers, added in their order.
-  // extents[w] keys were seen by worker w; they never grow with w.
+  // The stages of a tile of queries: each needs the one before it of all members. values() of the
+  // next tile need not wait for finish() of other members.
+  void (*values)(const Task&);
+  void (*keys)(const Task&);
+  void (*finish)(const Task&);
+  // The gradients of keys [begin, end) of a segment: `sets` of sums, added in their order.
+  // extents[i] keys were seen by set i; they never grow with i.
   void (*reduce)(const TalkingHeadsArgs<S>&, const AttentionSegment&, int64_t begin, int64_t end,
-                 const TalkingHeadsSums<T>* sums, const int64_t* extents, int64_t workers,
+                 const TalkingHeadsSums<T>* sums, const int64_t* extents, int64_t sets,
                  const TalkingHeadsKeyGradients<S>&);
 };
 

@@ -186,7 +186,7 @@ struct MixSums {
   HEADLOOM_INLINE int64_t stride() const { return by_query ? weights.lanes : kWidth<T>; }
 
   void begin_queries() const {
-    if (!weights.identity) fill(sums, weights.mixing.size() * stride(), T(0));
+    if (!weights.identity) fill(sums, count(), T(0));
   }
 
   // With x and the gradient of y of some keys; key_sums [rows, size] is for by_key.
@@ -209,20 +209,23 @@ struct MixSums {
     }
   }
 
-  // Adds to total [size] and writes the gradients of `count` queries, rows [count, size] times
-  // factor.
-  template <class Rows>
-  void finish(double* total, Rows* rows, int64_t count, T factor) const {
+  HEADLOOM_INLINE int64_t count() const { return weights.mixing.size() * stride(); }
+
+  // Adds to total [size].
+  void add_to(double* total) const {
     if (weights.identity) return;
-    const int64_t size = weights.mixing.size();
-    for (int64_t i = 0; i < size; ++i) {
+    for (int64_t i = 0; i < weights.mixing.size(); ++i) {
       Vec<T> sum = zero<T>();
       for (int64_t lane = 0; lane < stride(); lane += kWidth<T>) {
         sum = sum + load(sums + i * stride() + lane);
       }
       total[i] += static_cast<double>(sum_lanes(sum));
     }
-    if (rows != nullptr) transpose_tile(sums, stride(), size, count, rows, size, factor);
+  }
+  // The gradients of the first queries of the tile: rows [queries, size] times factor.
+  void write_rows(S* rows, int64_t queries, T factor) const {
+    const int64_t size = weights.mixing.size();
+    transpose_tile(sums, stride(), size, queries, rows, size, factor);
   }
 
  private:

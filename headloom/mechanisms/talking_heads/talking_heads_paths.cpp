@@ -199,9 +199,9 @@ std::vector<Tensor> fused_talking_heads_backward(const Tensor& grad_out, const T
                                                             tuning, isa, thread_count());
     const Tensor memory = workspace(run.elements(), q);
     const Tensor doubles = at::empty({run.doubles()}, q.options().dtype(at::kDouble));
-    talking_heads_backward<S>(fused.args, fused.segments, run, isa,
-                              to.of_queries(dense_grad, dense_sums), to.of_keys(), totals,
-                              data<T>(memory), data<double>(doubles));
+    talking_heads_backward<S>({fused.args, fused.segments, run, isa,
+                               to.of_queries(dense_grad, dense_sums), to.of_keys(), totals,
+                               data<T>(memory), data<double>(doubles)});
     for (size_t i = 0; i < inputs.size(); ++i) {
       to.gradients[i] = wanted[i] ? to.gradients[i].to(inputs[i].scalar_type()) : or_empty({}, q);
     }

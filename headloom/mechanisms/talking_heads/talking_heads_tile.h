@@ -11,17 +11,33 @@ namespace headloom::kernels::HEADLOOM_ISA {
 
 inline constexpr double kLog2OfE = 1.4426950408889634, kLn2 = 0.6931471805599453;
 
-// Fetches rows into the second-level cache, to be read or (kWrite) written: the processor does not
-// foresee the next head.
-template <int kWrite = 0, class S>
+// Fetches rows into the second-level cache: the processor does not foresee the next head.
+template <class S>
 HEADLOOM_INLINE void prefetch_rows(const S* p, int64_t row_stride, int64_t rows, int64_t width) {
   constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(S));
   for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t j = 0; j < width; j += kLine) {
-      __builtin_prefetch(p + i * row_stride + j, kWrite, 2);
-    }
+    for (int64_t j = 0; j < width; j += kLine) __builtin_prefetch(p + i * row_stride + j, 0, 2);
   }
 }
+
+// Base, and with each vector that a product stores one line of what the next product takes: all at
+// once would hold up the processor, and so would more than one instruction here. Lines beyond what
+// is needed do no harm.
+template <class Base, class S>
+struct FetchNext {
+  static constexpr bool kReadsC = Base::kReadsC;
+  const S* next;
+  int64_t row_step;  // for each row of this product
+  Base base{};
+
+  template <class T>
+  HEADLOOM_INLINE Vec<T> operator()(Vec<T> product, Vec<T> before, int64_t row,
+                                    int64_t column) const {
+    __builtin_prefetch(next + row * row_step + column, 0, 2);
+    return base(product, before, row, column);
+  }
+};
+
 template <class S>
 struct LogitTiles {
   using T = accumulator_t<S>;
@@ -64,12 +80,15 @@ struct LogitTiles {
     return group_rows<M>(width) * group_stride<M>(lanes);
   }
 
-  void begin_queries(const AttentionSegment& of, int64_t first) {
+  // Which tile of queries; begin_queries() fills the memory for it.
+  void choose_queries(const AttentionSegment& of, int64_t first) {
     segment = of;
     query = first;
     count = of.queries - first < lanes ? of.queries - first : lanes;
-    logits.begin_queries(of, first, count);
-    weights.begin_queries(of, first, count);
+  }
+  void begin_queries() const {
+    logits.begin_queries(segment, query, count);
+    weights.begin_queries(segment, query, count);
     turn_queries(args.q, args.key_heads, args.key_width, q_t, args.scale * kLog2OfE);
   }
 
@@ -96,9 +115,12 @@ struct LogitTiles {
   HEADLOOM_INLINE const S* rows_of(const HeadRows<const S>& rows, int64_t head, int64_t key) const {
     return rows.at(segment.batch, head, segment.key_begin + key);
   }
-  HEADLOOM_INLINE void prefetch_head(const HeadRows<const S>& from, int64_t head, int64_t heads,
-                                     int64_t key, int64_t rows, int64_t width) const {
-    if (head < heads) prefetch_rows(rows_of(from, head, key), from.row_stride, rows, width);
+  // Fetches the rows of the head after `h`.
+  template <class Base>
+  HEADLOOM_INLINE FetchNext<Base, S> fetch_next(const HeadRows<const S>& from, int64_t h,
+                                                int64_t heads, int64_t key, int64_t row_step,
+                                                const Base& base) const {
+    return {rows_of(from, h + 1 < heads ? h + 1 : h, key), row_step, base};
   }
 
   void begin_keys(int64_t key, int64_t rows) const {
@@ -111,24 +133,24 @@ struct LogitTiles {
   void product(const HeadRows<const S>& from, int64_t h, int64_t heads, int64_t width,
                const M* turned, int64_t key, int64_t rows, Tile<T> to,
                const Epilogue& epilogue) const {
-    prefetch_head(from, h + 1, heads, key, rows, width);
     const Operand<M> a = left_rows<M>(rows_of(from, h, key), from.row_stride, rows, width, scratch);
     gemm_tile(
         GemmArgs<T, M>{rows, lanes, width, a.data, a.row_stride, a.column_stride,
                        turned + h * turned_size(width), group_stride<M>(lanes), to.head(h), lanes},
-        epilogue);
+        fetch_next(from, h, heads, key, from.row_stride, epilogue));
   }
 
   // to[width, lanes] += the transpose of rows of keys or values times head[rows, lanes].
   void add_over_keys(const HeadRows<const S>& from, int64_t h, int64_t heads, int64_t width,
                      const T* head, int64_t key, int64_t rows, T* to) const {
-    prefetch_head(from, h + 1, heads, key, rows, width);
     const Operand<M> a =
         left_columns<M>(rows_of(from, h, key), from.row_stride, rows, width, scratch);
     const Operand<M> b = right_rows<M>(head, lanes, rows, lanes, rounded);
+    // A product of `width` rows fetches `rows` rows.
+    const int64_t row_step = from.row_stride * rows / (width > 0 ? width : 1);
     gemm_tile(GemmArgs<T, M>{width, lanes, rows, a.data, a.row_stride, a.column_stride, b.data,
                              b.row_stride, to, lanes},
-              Accumulate{});
+              fetch_next(from, h, heads, key, row_step, Accumulate{}));
   }
 
   // The mixed logits of keys [key, key + rows); `dots` gets the products before mixing, unless the

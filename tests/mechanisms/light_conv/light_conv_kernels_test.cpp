@@ -3,14 +3,13 @@
 // every instruction set.
 #include "headloom/mechanisms/light_conv/light_conv_kernels.h"
 
-#include <ATen/Parallel.h>
-
 #include <cmath>
 #include <limits>
 
 #include "headloom/tensor/dispatch.h"
 #include "tests/mechanisms/light_conv/light_conv_cases.h"
 #include "tests/support/closeness.h"
+#include "tests/support/with_threads.h"
 
 namespace headloom::conv_testing {
 namespace {
@@ -19,6 +18,7 @@ using kernels::Isa;
 using testing::Difference;
 using testing::differs_by_more_than_rounding;
 using testing::differs_in_bits;
+using testing::WithThreads;
 
 // Restores what was in use.
 class WithIsa {
@@ -28,17 +28,6 @@ class WithIsa {
 
  private:
   Isa before_;
-};
-
-class WithThreads {
- public:
-  explicit WithThreads(int threads) : before_(at::get_num_threads()) {
-    at::set_num_threads(threads);
-  }
-  ~WithThreads() { at::set_num_threads(before_); }
-
- private:
-  int before_;
 };
 
 struct Shape {

@@ -1,87 +1,13 @@
 // The ways in which the processor computes a call agree: instruction sets, sizes of tiles, strip
 // and two-pass form on both sides of the switch, teams of workers; and the tiles of other devices.
+#include "tests/mechanisms/talking_heads/talking_heads_forms.h"
 #include "headloom/base/check.h"
-#include "headloom/mechanisms/talking_heads/talking_heads_driver.h"
-#include "tests/mechanisms/talking_heads/talking_heads_cases.h"
 #include "tests/support/memory.h"
 
 namespace headloom::testing {
 namespace {
 
 using at::Tensor;
-using kernels::TalkingHeadsTuning;
-
-struct Everything {
-  std::vector<Tensor> inputs, results;  // results: O and the gradients of all inputs given
-  TalkingHeadsCall call;
-};
-
-// A call with everything in it, of sizes that are no multiple of anything.
-Everything everything(at::ScalarType type, bool causal) {
-  const TalkingHeadsCase sizes{
-      .B = 2, .K = 4, .H = 6, .V = 2, .Tq = 75, .Tk = 101, .D = 9, .E = 7, .groups = 2};
-  std::vector<Input> more{plain("bias", {2, 6, 75, 101}), plain("relative_bias", {6, 175}),
-                          seed(5)};
-  for (const char* name : {"x2l", "m2l", "x2w", "m2w"}) more.push_back(sizes.dynamic(name));
-  const Arguments a = make_arguments(
-      sizes.inputs(more),
-      {{"causal", causal}, {"dropout_p", 0.2}, {"dropout_site", std::string("before_mix")}},
-      "everything", type);
-  Everything made;
-  made.call = talking_heads_options(a);
-  made.call.key_padding_mask = normal("mask", {2, 101}) > 0.8;
-  made.inputs = talking_heads_inputs(a["q"], a["k"], a["v"], made.call);
-  return made;
-}
-
-TalkingHeadsWanted all_wanted() {
-  TalkingHeadsWanted wanted;
-  wanted.fill(true);
-  return wanted;
-}
-
-std::vector<Tensor> run_fused(const Everything& e, const TalkingHeadsTuning& tuning) {
-  const Tensor &q = e.inputs[0], &k = e.inputs[1], &v = e.inputs[2];
-  const auto [out, log2_sums] = fused_talking_heads(q, k, v, e.call, true, tuning);
-  const Tensor grad = normal("grad", out.sizes()).to(out.scalar_type());
-  std::vector<Tensor> results =
-      fused_talking_heads_backward(grad, q, k, v, log2_sums, all_wanted(), e.call, tuning);
-  results.push_back(out);
-  results.push_back(log2_sums);
-  return results;
-}
-
-std::vector<Tensor> run_tiled(const Everything& e) {
-  const Tensor &q = e.inputs[0], &k = e.inputs[1], &v = e.inputs[2];
-  const auto [out, log2_sums] = tiled_talking_heads(q, k, v, e.call);
-  const Tensor grad = normal("grad", out.sizes()).to(out.scalar_type());
-  std::vector<Tensor> results = tiled_talking_heads_backward(grad, q, k, v, all_wanted(), e.call);
-  results.push_back(out);
-  results.push_back(log2_sums);
-  return results;
-}
-
-// Sums of many terms: their rounding is that of the largest gradient.
-void expect_agreement(const std::vector<Tensor>& found, const std::vector<Tensor>& exact) {
-  ASSERT_EQ(found.size(), exact.size());
-  double scale = 0.0;
-  for (const Tensor& tensor : exact) {
-    scale = std::max(scale, magnitude(tensor.masked_fill(tensor.isinf(), 0.0)));
-  }
-  for (size_t i = 0; i < found.size(); ++i) {
-    const Tensor seen = exact[i].isinf();
-    const auto difference = differs_by_more_than_rounding(found[i].masked_fill(seen, 0.0),
-                                                          exact[i].masked_fill(seen, 0.0), scale);
-    EXPECT_FALSE(difference) << "result " << i << ": " << *difference;
-  }
-}
-
-std::vector<Tensor> doubles(const Everything& e) {
-  Everything wide = e;
-  for (Tensor& input : wide.inputs) input = input.to(at::kDouble);
-  wide.call = with_inputs(e.call, wide.inputs);
-  return run_tiled(wide);
-}
 
 TEST(TalkingHeadsForms, InstructionSetsAndTypesAgree) {
   const kernels::Isa before = kernels::active_isa();
@@ -137,24 +63,6 @@ TEST(TalkingHeadsForms, OneWorkerWhereSumsAreDear) {
   expect_agreement(run_fused(e, dear), run_tiled(e));
 }
 
-// A call of 12 heads of 64 as the driver sees it.
-struct Planned {
-  kernels::TalkingHeadsRun forward, backward;
-};
-Planned planned(int64_t length, bool dynamic, const TalkingHeadsTuning& tuning) {
-  static const float kGiven = 1.0f;  // only looked at for being there
-  kernels::TalkingHeadsArgs<float> args;
-  args.key_heads = args.heads = args.value_heads = 12;
-  args.queries = args.keys = length;
-  args.key_width = args.value_width = 64;
-  args.logits =
-      args.weights = {1, 12, 12, &kGiven, dynamic ? &kGiven : nullptr, dynamic ? &kGiven : nullptr};
-  const std::vector<kernels::AttentionSegment> segments{{0, 0, length, 0, length, 0}};
-  const kernels::Isa isa = kernels::active_isa();
-  return {kernels::plan_talking_heads_forward(args, segments, tuning, isa, 2),
-          kernels::plan_talking_heads_backward(args, segments, {}, tuning, isa, 2)};
-}
-
 TEST(TalkingHeadsForms, FormIsChosenByTheSizeOfTheStrip) {
   const Planned shorter = planned(1024, false, {}), longer = planned(65536, false, {});
   EXPECT_GT(shorter.forward.plan.strip_tiles, 0);
@@ -186,9 +94,7 @@ TEST(TalkingHeadsForms, TilesOfQueriesThroughTheReferenceAgree) {
   Everything e;
   e.call = talking_heads_options(a);
   e.inputs = talking_heads_inputs(a["q"], a["k"], a["v"], e.call);
-  TalkingHeadsWanted wanted = all_wanted();
-  wanted[kBiasInput] = false;
-  for (const size_t i : {6, 7}) wanted[i] = false;  // not given
+  TalkingHeadsWanted wanted = all_given(e);
   const Tensor &q = e.inputs[0], &k = e.inputs[1], &v = e.inputs[2];
   const auto [fused, fused_sums] = fused_talking_heads(q, k, v, e.call, true);
   const auto [tiled, tiled_sums] = tiled_talking_heads(q, k, v, e.call);

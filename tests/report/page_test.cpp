@@ -13,7 +13,7 @@ using testing::HasSubstr;
 using testing::Not;
 
 Page example() {
-  Page page{"ListOps & more", "4 mechanisms <3 seeds>", {}, {}, {}, {}};
+  Page page{"ListOps & more", "4 mechanisms <3 seeds>", {}, {}, {}, {}, {}};
   page.tables.push_back(
       {"Result", {"name", "accuracy"}, {{"<b>", "0.5"}, {"x", "1", "extra"}}, "a note"});
   page.tables.push_back({});

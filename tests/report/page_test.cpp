@@ -73,10 +73,10 @@ TEST(Page, HeatMapsScaleBySizeAndTellTheSign) {
   const std::string html = render_html(example());
   EXPECT_THAT(html, HasSubstr("mix &lt;1&gt;"));
   EXPECT_THAT(html, HasSubstr("down: in; across: out"));
-  EXPECT_THAT(html, HasSubstr("<title>0, 1: -1</title>"));
-  EXPECT_THAT(html, HasSubstr("fill-opacity=\"0.5\"><title>0, 0: 0.5</title>"));
-  EXPECT_THAT(html, HasSubstr("fill-opacity=\"0\"><title>1, 0: n/a</title>"));
-  EXPECT_THAT(html, HasSubstr("largest magnitude 1;"));
+  EXPECT_THAT(html, HasSubstr("<title>0, 1: -1.000</title>"));
+  EXPECT_THAT(html, HasSubstr("fill-opacity=\"0.50\"><title>0, 0: 0.5000</title>"));
+  EXPECT_THAT(html, HasSubstr("fill-opacity=\"0.0\"><title>1, 0: n/a</title>"));
+  EXPECT_THAT(html, HasSubstr("largest magnitude 1.000;"));
 }
 
 }  // namespace

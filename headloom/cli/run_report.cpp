@@ -1,5 +1,6 @@
 #include "headloom/cli/run_report.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "headloom/base/check.h"
@@ -73,9 +74,17 @@ report::HeatMap heat_map_of(const std::string& name, const at::Tensor& matrix) {
   return map;
 }
 
-// Nothing where no checkpoint can be read: the course of the run is worth a page all the same.
-std::vector<report::HeatMap> head_mixes(const std::string& folder) {
+bool mixes_heads(const train::Recipe& recipe) {
+  const tasks::EncoderDecoderParts& parts = recipe.parts;
+  const std::string names[] = {recipe.model.mixer, parts.encoder_mixer.name,
+                               parts.decoder_mixer.name, parts.cross_mixer.name};
+  return std::find(std::begin(names), std::end(names), "talking_heads") != std::end(names);
+}
+
+// A checkpoint may be large: it is read only where it holds what is shown.
+std::vector<report::HeatMap> head_mixes(const std::string& folder, const train::Recipe& recipe) {
   std::vector<report::HeatMap> maps;
+  if (!mixes_heads(recipe)) return maps;
   std::vector<std::string> unread;
   const auto checkpoint = train::CheckpointFolder(folder + "/checkpoints").load_newest(unread);
   if (!checkpoint) return maps;
@@ -122,7 +131,7 @@ report::Page run_page(const std::string& folder, const train::Recipe& recipe,
     page.tables = {progress_table(log)};
   }
   page.charts = charts_of(log);
-  page.heat_maps = head_mixes(folder);
+  page.heat_maps = head_mixes(folder, recipe);
   page.listings = {{"Recipe", train::to_toml(recipe)}};
   return page;
 }

@@ -79,6 +79,7 @@ int dispatch(int argc, char** argv) {
   add_generate(app, action);
   add_translate(app, action);
   add_average(app, action);
+  add_bench(app, action);
   add_data(app, action);
   add_list(app, action);
   add_inspect(app, action);

@@ -20,6 +20,7 @@ void add_compare(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
 void add_translate(CLI::App& app, Action& action);
 void add_average(CLI::App& app, Action& action);
+void add_bench(CLI::App& app, Action& action);
 void add_data(CLI::App& app, Action& action);
 void add_list(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);

@@ -58,9 +58,8 @@ void make_folder(const std::string& folder) {
   if (error) throw RunError(cat(folder, ": expected a folder; ", error.message(), "."));
 }
 
-std::string export_events(const Arguments& arguments) {
-  const std::string log = arguments.folder + "/metrics.jsonl";
-  const auto scalars = scalars_of(read_run_log(log), seconds_since_1970(log));
+std::string export_events(const Arguments& arguments, const RunLog& log, double last_written) {
+  const auto scalars = scalars_of(log, last_written);
   make_folder(arguments.tensorboard);
   const std::string path = arguments.tensorboard + '/' + kEventFile;
   write_file(path, report::render_events(scalars));
@@ -77,9 +76,13 @@ int report_command(const Arguments& arguments) {
   if (fs::exists(summary_path)) summary = train::read_summary(summary_path);
   const std::string path =
       arguments.output.empty() ? arguments.folder + "/report.html" : arguments.output;
-  write_file(path, report::render_html(run_page(arguments.folder, recipe, summary)));
+  const std::string log_path = arguments.folder + "/metrics.jsonl";
+  const RunLog log = read_run_log(log_path);
+  write_file(path, report::render_html(run_page(arguments.folder, recipe, log, summary)));
   std::string text = "Report: " + path + '\n';
-  if (!arguments.tensorboard.empty()) text += "TensorBoard: " + export_events(arguments) + '\n';
+  if (!arguments.tensorboard.empty()) {
+    text += "TensorBoard: " + export_events(arguments, log, seconds_since_1970(log_path)) + '\n';
+  }
   print(text);
   return kDone;
 }

@@ -6,7 +6,6 @@
 #include "headloom/base/check.h"
 #include "headloom/cli/machine.h"
 #include "headloom/cli/output.h"
-#include "headloom/cli/run_log.h"
 #include "headloom/train/checkpoint.h"
 
 namespace headloom::cli {
@@ -117,9 +116,8 @@ report::Table summary_table(const train::RunSummary& summary) {
   return table;
 }
 
-report::Page run_page(const std::string& folder, const train::Recipe& recipe,
+report::Page run_page(const std::string& folder, const train::Recipe& recipe, const RunLog& log,
                       const std::optional<train::RunSummary>& summary) {
-  const RunLog log = read_run_log(folder + "/metrics.jsonl");
   report::Page page;
   page.title = cat(recipe.task, ": ", recipe.model.mixer);
   page.subtitle = to_string(describe_machine(recipe.train.threads));
@@ -131,7 +129,11 @@ report::Page run_page(const std::string& folder, const train::Recipe& recipe,
     page.tables = {progress_table(log)};
   }
   page.charts = charts_of(log);
-  page.heat_maps = head_mixes(folder, recipe);
+  try {
+    page.heat_maps = head_mixes(folder, recipe);
+  } catch (const Error& error) {
+    page.subtitle += cat(". The matrices that mix heads are left out: ", error.what());
+  }
   page.listings = {{"Recipe", train::to_toml(recipe)}};
   return page;
 }
@@ -139,7 +141,8 @@ report::Page run_page(const std::string& folder, const train::Recipe& recipe,
 std::string write_run_report(const std::string& folder, const train::Recipe& recipe,
                              const train::RunSummary& summary) {
   const std::string path = folder + "/report.html";
-  write_file(path, report::render_html(run_page(folder, recipe, summary)));
+  const RunLog log = read_run_log(folder + "/metrics.jsonl");
+  write_file(path, report::render_html(run_page(folder, recipe, log, summary)));
   return path;
 }
 

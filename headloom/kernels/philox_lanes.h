@@ -61,34 +61,44 @@ HEADLOOM_INLINE void store_kept(double* row, Words words, uint32_t threshold, do
   }
 }
 
-// tile[key, lane] = kept where the element stays and 0 where it is dropped; lanes are rounded up to
-// whole vectors of float.
-template <class T>
-void dropout_tile(const DropoutTile& mask, T kept, int64_t keys, int64_t lanes, T* tile,
-                  int64_t stride) {
+// tile[key, lane] = kept where the element `first(lane) + key` stays and 0 where it is dropped;
+// lanes are rounded up to whole vectors of float, and the last row may be written to that far as
+// well.
+template <class T, class First>
+void dropout_lanes(uint64_t seed, uint32_t threshold, const First& first_of, T kept, int64_t keys,
+                   int64_t lanes, T* tile, int64_t stride) {
   for (int64_t lane = 0; lane < lanes; lane += kWidth<float>) {
     Words low = {}, high = {}, first = {};
     for (int i = 0; i < kWidth<float>; ++i) {
-      const uint64_t element =
-          static_cast<uint64_t>(mask.first_element + (lane + i) * mask.keys_in_row);
+      const auto element = static_cast<uint64_t>(first_of(lane + i));
       first[i] = static_cast<uint32_t>(element % 4);
       low[i] = static_cast<uint32_t>(element / 4);
       high[i] = static_cast<uint32_t>(element / 4 >> 32);
     }
-    PhiloxLanes block = philox_lanes(mask.seed, low, high);
+    PhiloxLanes block = philox_lanes(seed, low, high);
     for (int64_t key = 0; key < keys; key += 4) {
       low += 1;
       high += low == 0 ? Words{} + 1 : Words{};
-      const PhiloxLanes next = philox_lanes(mask.seed, low, high);
+      const PhiloxLanes next = philox_lanes(seed, low, high);
       unroll<4>([&](auto i) HEADLOOM_INLINE_LAMBDA {
         if (key + i < keys) {
-          store_kept(tile + (key + i) * stride + lane, word_of<i>(block, next, first),
-                     mask.threshold, kept);
+          store_kept(tile + (key + i) * stride + lane, word_of<i>(block, next, first), threshold,
+                     kept);
         }
       });
       block = next;
     }
   }
+}
+
+// The same for a tile of a tensor's mask.
+template <class T>
+void dropout_tile(const DropoutTile& mask, T kept, int64_t keys, int64_t lanes, T* tile,
+                  int64_t stride) {
+  const auto first = [&](int64_t lane) HEADLOOM_INLINE_LAMBDA {
+    return mask.first_element + lane * mask.keys_in_row;
+  };
+  dropout_lanes(mask.seed, mask.threshold, first, kept, keys, lanes, tile, stride);
 }
 
 }  // namespace headloom::kernels::HEADLOOM_ISA

@@ -104,7 +104,8 @@ HEADLOOM_INLINE void store_partial(double* p, int64_t count, Vec<double> a) {
 }
 
 HEADLOOM_INLINE Lanes<double>::UInt multiply_even(Lanes<float>::UInt a, Lanes<float>::UInt b) {
-  return (Lanes<double>::UInt)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+  // The form without a mask leaves a variable of GCC 12's header unset, and GCC warns of it.
+  return (Lanes<double>::UInt)_mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)b);
 }
 
 HEADLOOM_INLINE Lanes<float>::UInt widen(HalfLanes bits) {

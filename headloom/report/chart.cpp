@@ -9,6 +9,7 @@
 #include "headloom/base/check.h"
 #include "headloom/report/axis.h"
 #include "headloom/report/escape.h"
+#include "headloom/report/svg.h"
 
 namespace headloom::report {
 namespace {
@@ -46,28 +47,15 @@ struct Curve {
   std::vector<Sample> samples;
 };
 
-std::string number(double value) {
-  char buffer[32];
-  std::snprintf(buffer, sizeof buffer, "%.1f", value);
-  std::string text = buffer;
-  if (text.ends_with(".0")) text.resize(text.size() - 2);
-  return text == "-0" ? "0" : text;
-}
-
 std::string shorten(std::string_view text, double width, double character) {
   const auto fits = static_cast<size_t>(std::max(4.0, width / character));
   if (character_count(text) <= fits) return std::string(text);
   return std::string(first_characters(text, fits - 1)) + "\u2026";
 }
 
-std::string text_element(double x, double y, std::string_view attributes, std::string_view text) {
-  return cat("<text x=\"", number(x), "\" y=\"", number(y), "\"", attributes, ">", escape(text),
-             "</text>\n");
-}
-
 std::string line_element(std::string_view type, double x1, double y1, double x2, double y2) {
-  return cat("<line class=\"", type, "\" x1=\"", number(x1), "\" y1=\"", number(y1), "\" x2=\"",
-             number(x2), "\" y2=\"", number(y2), "\"/>\n");
+  return cat("<line class=\"", type, "\" x1=\"", svg_number(x1), "\" y1=\"", svg_number(y1),
+             "\" x2=\"", svg_number(x2), "\" y2=\"", svg_number(y2), "\"/>\n");
 }
 
 std::string series_attributes(size_t index) {
@@ -187,11 +175,11 @@ class Painter {
   std::string opening() const {
     std::string text = "<svg class=\"chart\"";
     if (stands_alone_) text += " xmlns=\"http://www.w3.org/2000/svg\"";
-    text += cat(" viewBox=\"0 0 ", number(kWidth), " ", number(height_), "\" role=\"img\"",
+    text += cat(" viewBox=\"0 0 ", svg_number(kWidth), " ", svg_number(height_), "\" role=\"img\"",
                 " aria-label=\"", escape(chart_.title), "\">\n");
     if (stands_alone_) text += "<style>" + chart_style() + "</style>\n";
-    return text + cat("<rect class=\"paper\" width=\"", number(kWidth), "\" height=\"",
-                      number(height_), "\" rx=\"10\"/>\n");
+    return text + cat("<rect class=\"paper\" width=\"", svg_number(kWidth), "\" height=\"",
+                      svg_number(height_), "\" rx=\"10\"/>\n");
   }
 
   std::string title() {
@@ -264,14 +252,15 @@ class Painter {
     if (!curve.series->band.empty()) text += band(points);
     if (points.size() > 1) {
       text += "<polyline class=\"line\" points=\"";
-      for (const Sample& point : points) text += number(point.x) + "," + number(point.y) + " ";
+      for (const Sample& point : points)
+        text += svg_number(point.x) + "," + svg_number(point.y) + " ";
       text.back() = '"';
       text += "/>\n";
     }
     if (points.size() <= kFewPoints) {
       for (const Sample& point : points) {
-        text += cat("<circle class=\"dot\" cx=\"", number(point.x), "\" cy=\"", number(point.y),
-                    "\" r=\"", points.size() == 1 ? "4" : "2.6", "\"/>\n");
+        text += cat("<circle class=\"dot\" cx=\"", svg_number(point.x), "\" cy=\"",
+                    svg_number(point.y), "\" r=\"", points.size() == 1 ? "4" : "2.6", "\"/>\n");
       }
     }
     return text + "</g>\n";
@@ -279,9 +268,10 @@ class Painter {
 
   static std::string band(const std::vector<Sample>& points) {
     std::string text = "<polygon class=\"band\" points=\"";
-    for (const Sample& point : points) text += number(point.x) + "," + number(point.high) + " ";
+    for (const Sample& point : points)
+      text += svg_number(point.x) + "," + svg_number(point.high) + " ";
     for (auto point = points.rbegin(); point != points.rend(); ++point) {
-      text += number(point->x) + "," + number(point->low) + " ";
+      text += svg_number(point->x) + "," + svg_number(point->low) + " ";
     }
     text.back() = '"';
     return text + "/>\n";

@@ -5,6 +5,7 @@
 
 #include "headloom/base/check.h"
 #include "headloom/report/escape.h"
+#include "headloom/report/svg.h"
 
 namespace headloom::report {
 namespace {
@@ -21,10 +22,6 @@ double largest_magnitude(const HeatMap& map) {
     }
   }
   return largest;
-}
-
-std::string text_element(double x, double y, const char* type, const std::string& text) {
-  return cat("<text x=\"", x, "\" y=\"", y, "\" class=\"", type, "\">", escape(text), "</text>\n");
 }
 
 // A value that is not finite leaves its cell empty.
@@ -50,8 +47,8 @@ std::string draw_heat_map(const HeatMap& map) {
       cat("<svg class=\"chart\" viewBox=\"0 0 ", kWidth, " ", height,
           "\" role=\"img\" aria-label=\"", escape(map.title), "\">\n<rect class=\"paper\" width=\"",
           kWidth, "\" height=\"", height, "\" rx=\"10\"/>\n");
-  svg += text_element(kSide, 26, "title", map.title);
-  svg += text_element(kSide, kTop - 12, "quiet",
+  svg += text_element(kSide, 26, " class=\"title\"", map.title);
+  svg += text_element(kSide, kTop - 12, " class=\"quiet\"",
                       cat("down: ", map.row_label, "; across: ", map.column_label));
   for (size_t r = 0; r < map.values.size(); ++r) {
     for (size_t c = 0; c < map.values[r].size(); ++c) {
@@ -60,7 +57,7 @@ std::string draw_heat_map(const HeatMap& map) {
     }
   }
   svg += text_element(
-      kSide, bottom + kLine + 2, "quiet",
+      kSide, bottom + kLine + 2, " class=\"quiet\"",
       cat("largest magnitude ", format_number(largest), "; blue is positive, orange negative"));
   return svg + "</svg>\n";
 }

@@ -49,6 +49,23 @@ TEST_F(Report, ShowsARunThatHasNotEnded) {
   EXPECT_THAT(read_text(page), Not(HasSubstr("Cost")));
 }
 
+TEST_F(Report, SaysThatNoCheckpointCanBeRead) {
+  const std::string run = train("10");
+  int torn = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(run + "/checkpoints")) {
+    if (entry.path().extension() != ".safetensors") continue;
+    std::filesystem::resize_file(entry.path(), 5);
+    ++torn;
+  }
+  ASSERT_GT(torn, 0);
+  const Outcome outcome = run_command({"report", run});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  const std::string page = read_text(run + "/report.html");
+  EXPECT_THAT(page, HasSubstr("Training loss"));
+  EXPECT_THAT(page, HasSubstr("The matrices that mix heads are left out"));
+  EXPECT_THAT(page, Not(HasSubstr("mixer.logits_proj")));
+}
+
 TEST_F(Report, WritesTensorBoardsFile) {
   const std::string run = train("10"), events = folder_ / "board/run";
   const Outcome outcome = run_command({"report", run, "--tensorboard", events});

@@ -119,12 +119,9 @@ class BackwardTile {
   }
 
   void add(const HAttentionLevel<T>& level, const KeySegment& part) {
-    T multipliers[kMaxKeys * kLanes];
-    if (p_.dropout.active) {
-      dropout_multipliers<kVectors, T>(p_, level.level, lanes_, {part.key, part.count, 0},
-                                       multipliers);
-    }
-    differentiate(level.level, part, p_.dropout.active ? multipliers : nullptr);
+    DropoutMultipliers<T, kVectors> multipliers;
+    if (p_.dropout.active) multipliers.draw(p_, level.level, lanes_, part);
+    differentiate(level.level, part, p_.dropout.active ? multipliers.values : nullptr);
     const T* weights = weights_ + part.row * kLanes;
     const T* grad_logits = grad_logits_ + part.row * kLanes;
     if (wanted_.bias != nullptr) add_bias(part);

@@ -143,10 +143,10 @@ class ForwardTile {
 
   void drop(int level, const KeySegment& part) {
     T* weights = scores_ + part.row * kLanes;
-    T multipliers[kMaxKeys * kLanes];
-    dropout_multipliers<kVectors, T>(p_, level, lanes_, {part.key, part.count, 0}, multipliers);
+    DropoutMultipliers<T, kVectors> multipliers;
+    multipliers.draw(p_, level, lanes_, part);
     for (int64_t i = 0; i < part.count * kLanes; i += kWidth<T>) {
-      store(weights + i, load(weights + i) * load(multipliers + i));
+      store(weights + i, load(weights + i) * load(multipliers.values + i));
     }
   }
 

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "headloom/base/rng.h"
 #include "headloom/kernels/online_softmax.h"
+#include "headloom/kernels/philox_lanes.h"
 #include "headloom/kernels/transpose.h"
 #include "headloom/mechanisms/h_transformer/h_transformer_products.h"
 #include "headloom/mechanisms/h_transformer/h_transformer_pyramid.h"
@@ -277,32 +277,27 @@ HEADLOOM_INLINE void absorb(OnlineSoftmax<T, kVectors>& state, T* scores, int64_
   });
 }
 
-// The multipliers of the weights of `part`, [count, lanes] from its row on; any number where no
-// query sees the key.
-template <int kVectors, class T>
-void dropout_multipliers(const HAttentionTask<T>& p, int level, const LaneTile<T, kVectors>& tile,
-                         KeySegment part, T* multipliers) {
-  const HAttentionShape& s = p.shape;
-  int64_t first_row = p.dropout.first_row + (s.fine ? level * s.time : 0);
-  for (int l = 0; l < level && !s.fine; ++l) first_row += s.rows(l);
-  for (int64_t lane = 0; lane < tile.kLanes; ++lane) {
-    const int64_t row = tile.low + static_cast<int64_t>(tile.offset[lane]);
-    const int64_t start = (first_row + tile.first + lane) * 4 * s.block;
-    Philox4 words{};
-    int64_t drawn = -1;
-    for (int64_t i = 0; i < part.count; ++i) {
-      const int64_t offset = part.key + i - row + 2 * s.block - 1;
-      const bool inside = lane < tile.live && offset >= 0 && offset < 4 * s.block - 1;
-      if (inside && (start + offset) / 4 != drawn) {
-        drawn = (start + offset) / 4;
-        words = philox4x32(p.dropout.seed, static_cast<uint64_t>(drawn));
-      }
-      const bool kept = inside && words.word[(start + offset) % 4] >= p.dropout.threshold;
-      multipliers[(part.row + i) * tile.kLanes + lane] =
-          kept ? static_cast<T>(p.dropout.kept) : T(0);
-    }
+// What the weights of some keys, [count, lanes], are multiplied by; 0 or kept where no query sees
+// the key.
+template <class T, int kVectors>
+struct DropoutMultipliers {
+  static constexpr int64_t kLanes = LaneTile<T, kVectors>::kLanes;
+  // dropout_lanes() writes whole vectors of float.
+  alignas(64) T values[kMaxKeys * kLanes + kWidth<float>];
+
+  void draw(const HAttentionTask<T>& p, int level, const LaneTile<T, kVectors>& tile,
+            const KeySegment& part) {
+    const HAttentionShape& s = p.shape;
+    int64_t first_row = p.dropout.first_row + (s.fine ? level * s.time : 0);
+    for (int l = 0; l < level && !s.fine; ++l) first_row += s.rows(l);
+    const auto element = [&](int64_t lane) HEADLOOM_INLINE_LAMBDA {
+      const int64_t offset = part.key - tile.row(lane) + 2 * s.block - 1;
+      return (first_row + tile.first + lane) * 4 * s.block + offset;
+    };
+    dropout_lanes(p.dropout.seed, static_cast<uint32_t>(p.dropout.threshold), element,
+                  static_cast<T>(p.dropout.kept), part.count, kLanes, values, kLanes);
   }
-}
+};
 
 // Lanes of a tile one level down: each row of the parent stands for two.
 template <int kPart, class T, int... kLane>

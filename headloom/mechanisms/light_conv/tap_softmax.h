@@ -1,7 +1,7 @@
 #pragma once
 
-#include "headloom/base/rng.h"
 #include "headloom/kernels/online_softmax.h"
+#include "headloom/kernels/philox_lanes.h"
 #include "headloom/kernels/transpose.h"
 #include "headloom/mechanisms/light_conv/light_conv_tile.h"
 
@@ -110,33 +110,19 @@ HEADLOOM_INLINE void softmax_lanes(T* weights, int64_t taps, int64_t stride, Vec
   }
 }
 
-// The multipliers of one position, down a column of the tile. `element` is that of its first tap.
-template <class T>
-HEADLOOM_INLINE void draw_column(const DropConnectArgs& drop, int64_t element, int64_t taps, T* to,
-                                 int64_t stride) {
-  const T kept = static_cast<T>(drop.kept);
-  int64_t k = 0;
-  while (k < taps) {
-    const Philox4 words = philox4x32(drop.seed, static_cast<uint64_t>((element + k) / 4));
-    for (int64_t word = (element + k) % 4; word < 4 && k < taps; ++word, ++k) {
-      to[k * stride] = words.word[word] >= drop.threshold ? kept : T(0);
-    }
-  }
-}
-
+// Weights times the mask of their positions; positions that are hidden lose all weights.
 template <class S, class T>
 void drop_taps(const ConvArgs<S>& args, const Rows<S>& logits, int64_t batch, int64_t head,
                const TapTile<T>& tile) {
+  const auto element = [&](int64_t p) HEADLOOM_INLINE_LAMBDA {
+    return ((batch * args.time + tile.first + p) * args.heads + head) * args.taps;
+  };
+  dropout_lanes(args.drop.seed, static_cast<uint32_t>(args.drop.threshold), element,
+                static_cast<T>(args.drop.kept), args.taps, tile.count, tile.multiplier,
+                tile.stride);
   for (int64_t p = 0; p < tile.count; ++p) {
-    const int64_t u = tile.first + p;
-    if (logits.hidden(u)) {
-      for (int64_t k = 0; k < args.taps; ++k) {
-        tile.multiplier[k * tile.stride + p] = T(0);
-      }
-    } else {
-      const int64_t row = (batch * args.time + u) * args.heads + head;
-      draw_column(args.drop, row * args.taps, args.taps, tile.multiplier + p, tile.stride);
-    }
+    if (!logits.hidden(tile.first + p)) continue;
+    for (int64_t k = 0; k < args.taps; ++k) tile.multiplier[k * tile.stride + p] = T(0);
   }
   for (int64_t k = 0; k < args.taps; ++k) {
     for (int64_t i = k * tile.stride; i < k * tile.stride + tile.count; i += kWidth<T>) {

@@ -13,10 +13,11 @@ namespace headloom::kernels::HEADLOOM_ISA {
 // Scores of a tile that are looked at together; they stay in the first-level cache.
 inline constexpr int64_t kMaxKeys = 128;
 
-// Whether tiles are two vectors wide: when a block fills them.
+// Whether tiles are two vectors wide: when a block fills them; of a causal sequence, whose masks
+// are half of what a tile sees, when half a block does.
 template <class T>
 HEADLOOM_INLINE bool wide_tiles(const HAttentionShape& s) {
-  return s.block >= 2 * kWidth<T>;
+  return s.block >= (s.causal ? 4 : 2) * kWidth<T>;
 }
 
 // Lanes of a tile. In the fine form a lane is a token at every level, and its row is the group.

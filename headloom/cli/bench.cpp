@@ -25,13 +25,14 @@ struct Arguments {
 };
 
 constexpr const char* kDetails =
-    R"(A layer is what [mixer] names, its projections included, of the recipe's width and heads, without
-dropout; its input is [batch, length, width]. The first row is multi-head attention as people write
-it in torch: a projection, scaled_dot_product_attention and a projection back; the last two columns
-say how many times as long that takes. All layers are timed in turn, and times are medians. Without
-a recipe the width is 512, with 8 heads, and all mechanisms are measured with their default options;
-the width, the heads and options can be set: --set model.dim=256, --set compare.light_conv.kernel_sizes=[7].
-"Of peak" counts the multiply-adds of the mathematics against what the processor does in float32.)";
+    R"(A layer is what [mixer] names as the last of the model, its projections included, of the recipe's
+width and heads, without dropout; its input is [batch, length, width]. The first row is multi-head
+attention as people write it in torch: a projection, scaled_dot_product_attention and a projection
+back; the last two columns say how many times as long that takes. All layers are timed in turn, and
+times are medians. Without a recipe the width is 512, with 8 heads, and all mechanisms are measured
+with their default options; the width, the heads and options can be set: --set model.dim=256,
+--set compare.light_conv.kernel_sizes=[7]. "Of peak" counts the multiply-adds of the mathematics
+against what the processor does in float32.)";
 
 // The recipe of a bench without one: what [task] says is not looked at.
 std::string built_in_recipe() {

@@ -69,6 +69,7 @@ Layer mixer_layer(const train::Recipe& recipe, const std::string& name, const La
   config.heads = own.model.heads;
   config.causal = plan.causal;
   config.layers = own.model.layers;
+  config.layer = config.layers - 1;  // where mechanisms that differ by depth have their widest form
   const std::shared_ptr<TokenMixer> mixer =
       make_mixer(own.model.mixer, config, own.model.mixer_options);
   mixer->to(type);

@@ -42,8 +42,8 @@ struct LayerBench {
   std::vector<LayerRow> rows;  // the torch layer first, then as recipe.compare.mechanisms has them
 };
 
-// One layer of the recipe's width, heads and mixers for each of recipe.compare.mechanisms. Weights
-// and inputs are drawn from the seed; there is no dropout.
+// The last layer, of the recipe's width, heads and mixers, for each of recipe.compare.mechanisms.
+// Weights and inputs are drawn from the seed; there is no dropout.
 LayerBench run_layer_bench(const train::Recipe& recipe, const LayerBenchPlan& plan);
 
 }  // namespace headloom::cli

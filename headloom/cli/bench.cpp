@@ -17,7 +17,7 @@ namespace headloom::cli {
 namespace {
 
 struct Arguments {
-  std::string recipe, type = "float32";
+  std::string recipe;
   std::vector<std::string> overrides, mechanisms;
   LayerBenchPlan plan;
   int64_t threads = 0;
@@ -63,7 +63,7 @@ double tokens_per_second(const LayerBench& bench, const LayerRow& row) {
   return static_cast<double>(bench.plan.batch * bench.plan.length) / (row.times.both_ms * 1e-3);
 }
 
-report::Table table_of(const LayerBench& bench, const std::string& type, const Machine& machine) {
+report::Table table_of(const LayerBench& bench, const Machine& machine) {
   report::Table table;
   table.columns = {"mechanism", "parameters", "forward ms",      "of peak, %",
                    "both ms",   "tokens/s",   "torch / forward", "torch / both"};
@@ -77,21 +77,21 @@ report::Table table_of(const LayerBench& bench, const std::string& type, const M
                           report::format_number(torch.forward_ms / row.times.forward_ms, 3),
                           report::format_number(torch.both_ms / row.times.both_ms, 3)});
   }
-  table.note = cat(
-      "One layer of width ", bench.dim, " with ", bench.heads, " heads, batch ", bench.plan.batch,
-      ", length ", bench.plan.length, bench.plan.causal ? ", causal, " : ", ", type, "; peak ",
-      report::format_number(bench.peak_gflops, 3), " GFLOP/s. ", to_string(machine), '.');
+  table.note =
+      cat("One layer of width ", bench.dim, " with ", bench.heads, " heads, batch ",
+          bench.plan.batch, ", length ", bench.plan.length, bench.plan.causal ? ", causal, " : ", ",
+          bench.plan.type, "; peak ", report::format_number(bench.peak_gflops, 3), " GFLOP/s. ",
+          to_string(machine), '.');
   return table;
 }
 
-nlohmann::ordered_json json_of(const LayerBench& bench, const std::string& type,
-                               const Machine& machine) {
+nlohmann::ordered_json json_of(const LayerBench& bench, const Machine& machine) {
   nlohmann::ordered_json object{{"dim", bench.dim},
                                 {"heads", bench.heads},
                                 {"batch", bench.plan.batch},
                                 {"length", bench.plan.length},
                                 {"causal", bench.plan.causal},
-                                {"dtype", type},
+                                {"dtype", bench.plan.type},
                                 {"threads", machine.threads},
                                 {"machine", to_string(machine)},
                                 {"peak_gflops", bench.peak_gflops},
@@ -112,14 +112,12 @@ int bench_command(const Arguments& arguments) {
   HEADLOOM_CHECK(arguments.threads >= 0, "bench --threads",
                  "a number of threads, or 0 for torch's default", cat(arguments.threads));
   if (arguments.threads > 0) at::set_num_threads(static_cast<int>(arguments.threads));
-  LayerBenchPlan plan = arguments.plan;
-  plan.bfloat16 = arguments.type == "bfloat16";
-  const LayerBench bench = run_layer_bench(recipe, plan);
+  const LayerBench bench = run_layer_bench(recipe, arguments.plan);
   const Machine machine = describe_machine(arguments.threads);
   if (arguments.json) {
-    print(json_of(bench, arguments.type, machine).dump(2) + '\n');
+    print(json_of(bench, machine).dump(2) + '\n');
   } else {
-    print(report::render_text(table_of(bench, arguments.type, machine)));
+    print(report::render_text(table_of(bench, machine)));
   }
   return kDone;
 }
@@ -129,7 +127,7 @@ void add_plan(CLI::App* command, Arguments& arguments) {
   command->add_option("--batch", plan.batch, "Sequences")->capture_default_str();
   command->add_option("--length", plan.length, "Tokens of each")->capture_default_str();
   command->add_flag("--causal", plan.causal, "No token sees a later one");
-  command->add_option("--dtype", arguments.type, "float32 or bfloat16")
+  command->add_option("--dtype", plan.type, "float32 or bfloat16")
       ->check(CLI::IsMember({"float32", "bfloat16"}))
       ->capture_default_str();
   command->add_option("--threads", arguments.threads, "Threads (default: torch's)");
@@ -153,12 +151,8 @@ void add_bench(CLI::App& app, Action& action) {
   const auto arguments = std::make_shared<Arguments>();
   command->add_option("RECIPE", arguments->recipe,
                       "A recipe, for the width, the heads and the mechanisms of [compare]");
-  command
-      ->add_option("--mechanisms", arguments->mechanisms,
-                   "Mechanisms or variants (default: [compare] mechanisms)")
-      ->type_name("NAME,NAME")
-      ->delimiter(',')
-      ->allow_extra_args(false);
+  add_mechanisms(command, arguments->mechanisms,
+                 "Mechanisms or variants (default: [compare] mechanisms)");
   add_plan(command, *arguments);
   add_overrides(command, arguments->overrides);
   command->add_flag("--json", arguments->json, "Print one JSON object");

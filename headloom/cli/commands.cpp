@@ -27,6 +27,14 @@ void add_overrides(CLI::App* command, std::vector<std::string>& overrides) {
       ->allow_extra_args(false);
 }
 
+void add_mechanisms(CLI::App* command, std::vector<std::string>& mechanisms,
+                    const std::string& description) {
+  command->add_option("--mechanisms", mechanisms, description)
+      ->type_name("NAME,NAME")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+}
+
 std::string default_folder(const std::string& parent, const std::string& path,
                            const std::string& suffix) {
   return (std::filesystem::path(parent) / std::filesystem::path(path).stem()).string() + suffix;

@@ -32,6 +32,9 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
                       const std::vector<std::string>& examples, const std::string& details = "");
 // --set section.key=value, any number of times.
 void add_overrides(CLI::App* command, std::vector<std::string>& overrides);
+// --mechanisms NAME,NAME
+void add_mechanisms(CLI::App* command, std::vector<std::string>& mechanisms,
+                    const std::string& description);
 
 // <parent>/<file name of the path without its extension><suffix>
 std::string default_folder(const std::string& parent, const std::string& path,

@@ -210,13 +210,9 @@ void add_compare(CLI::App& app, Action& action) {
   command->add_option("--folder", arguments->folder,
                       "Where the runs are kept (default: runs/<name of the recipe>_compare)");
   add_overrides(command, arguments->overrides);
-  command
-      ->add_option("--mechanisms", arguments->mechanisms,
-                   "Mechanisms or variants; the first is what the others are compared with "
-                   "(default: [compare] mechanisms)")
-      ->type_name("NAME,NAME")
-      ->delimiter(',')
-      ->allow_extra_args(false);
+  add_mechanisms(command, arguments->mechanisms,
+                 "Mechanisms or variants; the first is what the others are compared with "
+                 "(default: [compare] mechanisms)");
   command->add_option("--seeds", arguments->seeds, "Default: [compare] seeds")
       ->type_name("N,N")
       ->delimiter(',')

@@ -44,7 +44,7 @@ Layer torch_layer(const train::Recipe& recipe, const LayerBenchPlan& plan, at::S
   const Tensor in = weight({3 * dim, dim}), in_bias = weight({3 * dim});
   const Tensor out = weight({dim, dim}), out_bias = weight({dim});
   Layer layer;
-  layer.row.name = kTorchLayer;
+  layer.row.name = "torch";
   const auto width = static_cast<double>(dim), tokens = static_cast<double>(plan.length);
   layer.row.flops = tokens * (8.0 * width * width + 4.0 * tokens * width);
   layer.parameters = {in, in_bias, out, out_bias};
@@ -147,7 +147,7 @@ LayerBench run_layer_bench(const train::Recipe& recipe, const LayerBenchPlan& pl
                  "bench", "a batch, length and rounds of at least 1 and seconds above 0",
                  cat("batch ", plan.batch, ", length ", plan.length, ", rounds ", plan.rounds,
                      ", seconds ", plan.seconds));
-  const at::ScalarType type = plan.bfloat16 ? at::kBFloat16 : at::kFloat;
+  const at::ScalarType type = plan.type == "bfloat16" ? at::kBFloat16 : at::kFloat;
   at::manual_seed(plan.seed);
   const Tensor x = at::randn({plan.batch, plan.length, recipe.model.dim}).to(type);
   const Tensor grad = at::randn_like(x);

@@ -11,29 +11,27 @@
 namespace headloom::cli {
 
 struct LayerBenchPlan {
-  int64_t batch = 1;      // B
-  int64_t length = 1024;  // T
-  bool causal = false;    // whether no token sees a later one
-  bool bfloat16 = false;  // else float32
-  int64_t rounds = 11;    // each goes through all layers in turn
-  double seconds = 1.0;   // of timing a layer and pass
-  uint64_t seed = 1;      // of inputs and weights
+  int64_t batch = 1;             // B
+  int64_t length = 1024;         // T
+  bool causal = false;           // whether no token sees a later one
+  std::string type = "float32";  // or "bfloat16"
+  int64_t rounds = 11;           // each goes through all layers in turn
+  double seconds = 1.0;          // of timing a layer and pass
+  uint64_t seed = 1;             // of inputs and weights
 };
 
-// A time of `repeats` calls in the middle of the samples, as milliseconds a call.
+// Medians over the rounds.
 struct LayerTimes {
   double forward_ms = 0.0;  // without a graph for a backward pass
   double both_ms = 0.0;     // forward, and backward to the input and all parameters
 };
 
 struct LayerRow {
-  std::string name;  // of the mechanism or variant; kTorchLayer
+  std::string name;  // of the mechanism or variant; "torch" for the layer beside them
   int64_t parameters = 0;
   double flops = 0.0;  // of a forward pass over the batch
   LayerTimes times;
 };
-
-inline constexpr const char* kTorchLayer = "torch";
 
 struct LayerBench {
   LayerBenchPlan plan;
